@@ -1,0 +1,1 @@
+"""blackopt moves a business metric that nobody can differentiate."""

@@ -1,0 +1,236 @@
+"""What goes into the ledger and comes out of it: frozen rows, named as in the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from blackopt.types import Reading, Role, Slice, Status, Vector
+
+
+class TrialState(StrEnum):
+    """The life of a trial; TOLD is the only end."""
+
+    ASKED = "ASKED"
+    PUSHING = "PUSHING"
+    LIVE = "LIVE"
+    WITHDRAWING = "WITHDRAWING"
+    AWAITING = "AWAITING"
+    TOLD = "TOLD"
+
+
+class PushKind(StrEnum):
+    """The two orders that reach production."""
+
+    APPLY = "apply"
+    WITHDRAW = "withdraw"
+
+
+class PushState(StrEnum):
+    """What is known of an order."""
+
+    PENDING = "pending"  # intended; certainly not applied yet
+    UNKNOWN = "unknown"  # sent, and not answered
+    ACKED = "acked"
+    REFUSED = "refused"
+    LAPSED = "lapsed"  # a withdrawal that its own lease made true
+
+
+class Disposition(StrEnum):
+    """What became of a reading."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"  # after its trial was told; kept, shown, never told again
+    QUARANTINED = "quarantined"  # unknown arm or window
+
+
+class Mode(StrEnum):
+    """Whether the campaign may go on."""
+
+    RUN = "run"
+    PAUSED = "paused"  # a guardrail or a person stopped it
+    STOPPED = "stopped"  # `blackopt stop`: everything withdrawn
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCampaign:
+    """What a ledger is created for. ``config`` is the campaign as JSON, secrets still as references."""
+
+    name: str
+    config: str
+    config_sha: str
+    optimizer: str
+    optimizer_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """The campaign that a ledger belongs to."""
+
+    uuid: str
+    name: str
+    config: str
+    config_sha: str
+    optimizer: str
+    optimizer_version: str
+    mode: Mode
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One stretch of traffic: all its arms start and stop together. Numbered from 1."""
+
+    number: int
+    role: Role
+    salt: str
+    start_us: int
+    end_us: int
+    control: Slice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewTrial:
+    """A trial to be written by T1.
+
+    Attributes:
+        number: gapless in the campaign.
+        candidate: the optimizer's number for it; None for a confirmation.
+        version: of the centre it was drawn around.
+        told_before: how many tells the optimizer had been given when it was asked; replay needs it.
+        vector: (n,) float64.
+        window, slice: None for an evaluation or a manual trial.
+        deadline_us: it is told as expired after this; None for no deadline.
+    """
+
+    number: int
+    candidate: int | None
+    role: Role
+    version: int
+    told_before: int
+    vector: Vector
+    window: int | None = None
+    slice: Slice | None = None
+    deadline_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialRow:
+    """A trial as it stands. ``arm`` is ``t<number>``."""
+
+    number: int
+    candidate: int | None
+    role: Role
+    version: int
+    told_before: int
+    vector: Vector
+    vector_sha: str
+    window: int | None
+    slice: Slice | None
+    deadline_us: int | None
+    state: TrialState
+    cause: str
+    asked_us: int
+    live_us: int | None
+    lease_until_us: int | None
+
+    @property
+    def arm(self) -> str:
+        """The arm that serves it."""
+        return f"t{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class PushRow:
+    """One order of the outbox."""
+
+    trial: int
+    kind: PushKind
+    key: str
+    epoch: int
+    body_sha: str
+    state: PushState
+    attempts: int
+    next_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRow:
+    """A stored reading."""
+
+    id: int
+    reading: Reading
+    trial: int | None
+    received_us: int
+    disposition: Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a metric of a window is known: the source's own ``as_of`` and when it was last asked."""
+
+    as_of_us: int
+    polled_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewTell:
+    """A tell to be written by T6.
+
+    Attributes:
+        trial: number.
+        status: how it ended.
+        value: the objective in the user's own direction (an effect relative to control, or a value); None unless ok.
+        se: its standard error, None where unknown.
+        cause: one line for people.
+        used: ids of the stored readings that the value was computed from.
+        readings: readings that arrive together with the tell (evaluations, manual tells) and are stored with it.
+    """
+
+    trial: int
+    status: Status
+    value: float | None = None
+    se: float | None = None
+    cause: str = ""
+    used: tuple[int, ...] = ()
+    readings: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TellRow:
+    """A told result; ``seq`` is gapless from 1."""
+
+    seq: int
+    trial: int
+    candidate: int | None
+    role: Role
+    status: Status
+    value: float | None
+    se: float | None
+    obs_sha: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One link of the chain."""
+
+    seq: int
+    at_us: int
+    epoch: int
+    kind: str
+    data: Mapping[str, object]
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A deletable cache of the optimizer's state after ``tell_seq`` tells and ``asked`` trials."""
+
+    tell_seq: int
+    asked: int
+    optimizer_version: str
+    state: bytes

@@ -1,0 +1,200 @@
+"""The contracts of the plug-ins. Each is small enough that a fake of it fits a screen.
+
+A plug-in is a class found by entry point. It carries a pydantic model ``Options`` (extra keys forbidden), which
+``campaign.yaml`` is validated against before the class is built. Conformance suites are in :mod:`blackopt.testing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from blackopt.types import (
+    Artifact,
+    Candidate,
+    Evaluation,
+    Live,
+    NoReading,
+    Push,
+    Query,
+    Reading,
+    Receipt,
+    State,
+    Vector,
+    Withdraw,
+)
+
+if TYPE_CHECKING:
+    from blackopt.space import Space
+
+
+class PluginOptions(BaseModel):
+    """Base of every plug-in's options: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OptimizerOptions(PluginOptions):
+    """What every optimizer understands."""
+
+    seed: int = 0
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """An ask/tell algorithm: knows no clock, no file, no metric. Its whole memory is its :data:`State`.
+
+    ``tell([a, b])`` equals ``tell([a]); tell([b])``, bit for bit: the state is a fold of evaluations in their order.
+    """
+
+    Options: ClassVar[type[OptimizerOptions]]
+    version: ClassVar[str]
+    """Changes whenever the same tells would give other candidates; snapshots of another version are not loaded."""
+
+    space: Space
+    group: int
+    """Candidates that should share a window, e.g. 2 for antithetic twins: ask for multiples of it."""
+
+    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None: ...
+
+    @classmethod
+    def load(cls, space: Space, options: OptimizerOptions, state: State) -> Self:
+        """Rebuild from :meth:`dump`; continues bit for bit."""
+        ...
+
+    def ask(self, n: int) -> list[Candidate]:
+        """Draw n candidates, numbered on from the last; never blocks, never waits for a tell."""
+        ...
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn: any order, any subset, any age, failures too.
+
+        Raises:
+            UnknownCandidate: a number that was never asked. Nothing of the call is applied.
+            AlreadyTold: a number for the second time. Nothing of the call is applied.
+            UsageError: a standard error or weight that is impossible. Nothing of the call is applied.
+        """
+        ...
+
+    def recommend(self) -> Vector:
+        """(n,) the centre it believes in, within bounds; never the luckiest sample."""
+        ...
+
+    def dump(self) -> State:
+        """Arrays, numbers, strings; no pickle. Nothing in it is shared with the live object."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Turns a vector of its space into an artifact that production can run, and back."""
+
+    Options: ClassVar[type[PluginOptions]]
+    space: Space
+
+    def __init__(self, options: PluginOptions, *, base: Path) -> None: ...
+
+    def start(self) -> Vector:
+        """(n,) the incumbent's parameters."""
+        ...
+
+    def render(self, vector: Vector) -> Artifact:
+        """The artifact for a vector; the same vector gives the same bytes."""
+        ...
+
+    def parse(self, artifact: Artifact) -> Vector:
+        """The vector of an artifact; ``render(parse(a)) == a``."""
+        ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Pushes artifacts to production. Every order is idempotent by key and fenced by epoch.
+
+    Errors: :class:`~blackopt.errors.RetriableError` if an order was certainly not applied and may be sent again,
+    :class:`~blackopt.errors.OutcomeUnknown` if it may have been, a ``refused`` receipt if it never will be.
+    """
+
+    Options: ClassVar[type[PluginOptions]]
+
+    def __init__(self, options: PluginOptions, *, base: Path) -> None: ...
+
+    def check(self) -> str:
+        """Test address and credentials without changing anything; one line that says what was reached."""
+        ...
+
+    def push(self, order: Push) -> Receipt: ...
+
+    def withdraw(self, order: Withdraw) -> Receipt: ...
+
+    def observe(self) -> list[Live]:
+        """What production says it serves now."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Polls metrics. Reading twice is harmless; readings may be fewer, later, again, and are then recognised."""
+
+    Options: ClassVar[type[PluginOptions]]
+    MetricOptions: ClassVar[type[PluginOptions]]
+    """What each entry of ``measure.metrics`` may say to this source beside the core's keys (a query, a column)."""
+
+    def __init__(self, options: PluginOptions, metrics: Mapping[str, PluginOptions], *, base: Path) -> None: ...
+
+    def check(self) -> str:
+        """Test address, credentials and queries without changing anything; one line that says what was reached."""
+        ...
+
+    def read(self, query: Query) -> Iterable[Reading | NoReading]:
+        """Everything known for the query, lazily, in a stable order."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Runs candidates itself: push starts an evaluation, read collects what has finished (Target and Source in one).
+
+    Nothing it does outlives it, so its orders need no lease and no withdrawal: what was started and not read is
+    started again after a crash. Its readings have window 0 and kind ``value``: ``{"value": v}`` or ``{"value": v, "se": s}``.
+    """
+
+    Options: ClassVar[type[PluginOptions]]
+    slots: int
+    """How many evaluations run at once."""
+
+    def __init__(self, options: PluginOptions, *, base: Path) -> None: ...
+
+    def check(self) -> str: ...
+
+    def push(self, order: Push) -> Receipt: ...
+
+    def read(self, query: Query) -> Iterable[Reading | NoReading]:
+        """What has finished since the last read, waiting up to a second where nothing has."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Time is injected: the runner knows no other."""
+
+    Options: ClassVar[type[PluginOptions]]
+
+    def __init__(self, options: PluginOptions) -> None: ...
+
+    def now_us(self) -> int:
+        """Microseconds UTC."""
+        ...
+
+    def wait_until(self, until_us: int) -> None:
+        """Return at or after ``until_us``, or earlier on an interrupt; a simulation moves its time there instead."""
+        ...

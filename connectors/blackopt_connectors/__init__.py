@@ -1,0 +1,1 @@
+"""Connectors: one file each; they import only blackopt's public names."""

@@ -1,0 +1,1 @@
+"""Policies: one file a kind; they import only blackopt's public names."""
