@@ -1,0 +1,36 @@
+"""``blackopt stop``: production back to the incumbent, now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from blackopt.cli.progress import Progress
+from blackopt.errors import RetriableError
+from blackopt.ledger.rows import Mode, TrialState
+from blackopt.runner.assembly import Parts, drive
+from blackopt.runner.production import ProductionLane
+from blackopt.sdk import Campaign
+
+
+def stop(path: Path) -> None:
+    """Withdraw everything that is live and mark the campaign as stopped."""
+    spec = Campaign.load(path).spec
+    progress = Progress(quiet=False, verbose=True)
+    with Parts(spec) as parts, drive(parts, progress, create=False) as runner:
+        now_us = parts.clock.now_us()
+        if runner.driver.ledger.campaign.mode not in (Mode.STOPPED, Mode.DONE):
+            runner.driver.set_mode(Mode.STOPPED, cause="stopped by a person", at_us=now_us)
+        if isinstance(runner.lane, ProductionLane):
+            runner.lane.reconcile(now_us)
+            runner.lane.clear("stopped by a person", now_us)
+        left = runner.driver.ledger.trials(states=[TrialState.WITHDRAWING])
+    if left:
+        raise RetriableError(
+            f"{len(left)} arm(s) could not be withdrawn for now",
+            where=", ".join(t.arm for t in left[:10]),
+            safe="the module stops serving them by itself when their leases end",
+            next_step="run the same command again",
+        )
+    typer.echo("nothing is live: production serves the incumbent", err=True)

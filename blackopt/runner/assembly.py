@@ -1,0 +1,156 @@
+"""From a campaign to a runner: build the plug-ins, open the ledger, restore the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+from blackopt import plugins
+from blackopt.campaign import CampaignSpec, changes
+from blackopt.errors import ConfigurationError
+from blackopt.ledger import Ledger
+from blackopt.ledger.rows import NewCampaign
+from blackopt.protocols import Clock, Evaluator, Optimizer, Policy, Source, Target
+from blackopt.runner.evaluation import EvaluationLane
+from blackopt.runner.judge import Judge
+from blackopt.runner.learner import Learner, optimizer_maker
+from blackopt.runner.loop import Lane, Runner
+from blackopt.runner.notices import Notify
+from blackopt.runner.production import ProductionLane
+
+
+class Parts:
+    """The plug-ins of one campaign, built on first use and closed together."""
+
+    def __init__(self, spec: CampaignSpec, *, evaluator: Evaluator | None = None, clock: Clock | None = None) -> None:
+        self.spec = spec
+        self._evaluator, self._clock = evaluator, clock
+        self._policy: Policy | None = None
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    @property
+    def policy(self) -> Policy:
+        """Turns vectors into artifacts."""
+        if self._policy is None:
+            section = self.spec.policy
+            self._policy = cast("Policy", plugins.find("policies", section.use)(section.options, base=self.spec.base))
+        return self._policy
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time comes from."""
+        if self._clock is None:
+            section = self.spec.clock
+            self._clock = cast("Clock", plugins.find("clocks", section.use)(section.options))
+        return self._clock
+
+    def target(self) -> Target:
+        """Where candidates are pushed."""
+        section = self.spec.push
+        if section is None:
+            raise _missing(self.spec, "push")
+        return self._keep(plugins.find("connectors", section.use)(section.options, base=self.spec.base))
+
+    def source(self) -> Source:
+        """Where metrics are polled."""
+        measure = self.spec.measure
+        if measure is None:
+            raise _missing(self.spec, "measure")
+        metrics = {name: metric.options for name, metric in measure.metrics.items()}
+        return self._keep(plugins.find("connectors", measure.use)(measure.options, metrics, base=self.spec.base))
+
+    def evaluator(self) -> Evaluator:
+        """What runs candidates, in a campaign without production."""
+        if self._evaluator is not None:
+            return self._evaluator
+        section = self.spec.evaluate
+        if section is None:
+            raise _missing(self.spec, "evaluate")
+        return self._keep(plugins.find("connectors", section.use)(section.options, base=self.spec.base))
+
+    def learner(self) -> Learner:
+        """A fresh optimizer, to be restored from a ledger."""
+        section = self.spec.optimizer
+        cls = cast("type[Optimizer]", plugins.find("optimizers", section.use))
+        make = optimizer_maker(cls, self.policy.space, self.policy.start(), cast("Any", section.options))
+        return Learner(make, cls.version, maximize=self.spec.objective.maximizes)
+
+    def _keep(self, part: Any) -> Any:
+        self._closing.callback(part.close)
+        return part
+
+
+def open_ledger(spec: CampaignSpec, *, read_only: bool = False) -> Ledger:
+    """Open the campaign's ledger, which must exist and be about this very campaign.
+
+    Raises:
+        LedgerError: there is none, or it cannot be trusted.
+        ConfigurationError: the campaign was edited after it started; the message lists what changed.
+    """
+    ledger = Ledger.open(spec.ledger, read_only=read_only)
+    if ledger.campaign.config_sha != spec.sha256:
+        ledger.close()
+        raise _edited(spec, ledger)
+    return ledger
+
+
+def create_ledger(spec: CampaignSpec, parts: Parts, at_us: int) -> Ledger:
+    """A new ledger for the campaign."""
+    cls = cast("type[Optimizer]", plugins.find("optimizers", spec.optimizer.use))
+    campaign = NewCampaign(spec.name, spec.canonical, spec.sha256, spec.optimizer.use, cls.version)
+    parts.learner()  # an optimizer that cannot be built must not leave a ledger behind
+    return Ledger.create(spec.ledger, campaign, at_us=at_us)
+
+
+@contextmanager
+def drive(parts: Parts, notify: Notify, *, create: bool = True) -> Iterator[Runner]:
+    """Take the campaign's lock and hand out a runner that is restored and ready to start.
+
+    Raises:
+        LockHeld: another process drives it.
+    """
+    spec = parts.spec
+    with ExitStack() as stack:
+        at_us = parts.clock.now_us()
+        exists = spec.ledger.exists()
+        ledger = stack.enter_context(open_ledger(spec) if exists or not create else create_ledger(spec, parts, at_us))
+        driver = stack.enter_context(ledger.drive(at_us=at_us))
+        learner = parts.learner()
+        learner.restore(ledger)
+        lane: Lane
+        if spec.evaluate is not None:
+            lane = EvaluationLane(spec, driver, learner, parts.policy, parts.evaluator(), notify)
+        elif spec.push is not None:
+            lane = ProductionLane(spec, driver, learner, parts.policy, parts.target(), parts.source(), Judge(spec), notify)
+        else:
+            raise ConfigurationError(
+                f"campaign {spec.name} is asked and told by hand",
+                where=str(spec.file),
+                why="it has neither `push` and `measure` nor `evaluate`",
+                next_step="use `blackopt ask` and `blackopt tell`",
+            )
+        yield Runner(spec, driver, learner, lane, parts.clock, notify)
+
+
+def _missing(spec: CampaignSpec, section: str) -> ConfigurationError:
+    return ConfigurationError(f"campaign {spec.name} has no `{section}`", where=str(spec.file))
+
+
+def _edited(spec: CampaignSpec, ledger: Ledger) -> ConfigurationError:
+    import json
+
+    lines = changes(json.loads(ledger.campaign.config), spec.document)
+    return ConfigurationError(
+        "the campaign was edited after it started",
+        where=f"{spec.file}, against {ledger.path}",
+        why="; ".join(lines),
+        safe="nothing was pushed; the ledger is unchanged",
+        next_step="undo the edit, or give the edited campaign another `name` (and `ledger`) and start it anew",
+    )

@@ -1,0 +1,54 @@
+"""What is left of a campaign's budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blackopt.campaign import Budget
+from blackopt.ledger import Ledger
+from blackopt.ledger.rows import TrialState
+from blackopt.types import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What may still be asked.
+
+    Attributes:
+        search: trials of the search.
+        confirm: measurements of the recommendation; they start anew when the search was extended after them.
+        in_flight: trials asked and not told.
+        room: how many more may be in flight.
+        next_number: of the next trial.
+    """
+
+    search: int
+    confirm: int
+    in_flight: int
+    room: int
+    next_number: int
+
+    @classmethod
+    def of(cls, ledger: Ledger, budget: Budget) -> Left:
+        """Read it from the ledger."""
+        counts = ledger.counts()
+        total = counts["trials"]
+        searched = counts["trials.search"]
+        in_flight = total - counts[TrialState.TOLD]
+        confirmed = 0
+        for trial in reversed(ledger.trials(role=Role.CONFIRM) if total > searched else []):
+            if trial.number != total - 1 - confirmed:
+                break
+            confirmed += 1
+        return cls(
+            search=max(0, budget.trials - searched),
+            confirm=max(0, budget.confirm - confirmed),
+            in_flight=in_flight,
+            room=max(0, budget.max_in_flight - in_flight),
+            next_number=total,
+        )
+
+    @property
+    def nothing(self) -> bool:
+        """Everything was asked and told."""
+        return self.search == 0 and self.confirm == 0 and self.in_flight == 0

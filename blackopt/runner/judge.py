@@ -1,0 +1,124 @@
+"""What readings say about a trial: nothing yet, a value, a breach, or that no value will come.
+
+Pure over the ledger's rows: the runner decides when to look, this module what is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from blackopt.campaign import CampaignSpec
+from blackopt.ledger import Ledger
+from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
+from blackopt.metrics.effects import effect
+from blackopt.metrics.guardrails import Bound, Outcome, judge, parse_bound
+from blackopt.metrics.kinds import Kind, kind
+from blackopt.metrics.maturity import Maturity
+from blackopt.runner.notices import Notice
+from blackopt.types import CONTROL, Estimate, Status
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRule:
+    """What the campaign declares of a metric, ready to use."""
+
+    kind: Kind
+    maturity: Maturity
+    min_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One arm's pooled metric, and the ids of the readings behind it."""
+
+    estimate: Estimate
+    used: tuple[int, ...]
+
+
+class Judge:
+    """The objective, the guardrails and the maturity of one campaign."""
+
+    def __init__(self, spec: CampaignSpec) -> None:
+        if spec.measure is None:
+            raise ValueError("a production campaign declares its metrics under `measure`")
+        self.objective = spec.objective
+        self.metrics: Mapping[str, MetricRule] = {
+            name: MetricRule(kind(m.kind), Maturity(m.window, m.lag), m.min_units) for name, m in spec.measure.metrics.items()
+        }
+        self.guardrails: Sequence[tuple[str, Bound, int]] = [
+            (g.metric, parse_bound(at_most=g.at_most, at_least=g.at_least), g.min_units) for g in spec.guardrails
+        ]
+
+    def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured | None:
+        """The metric of one arm, all cohorts pooled; None without a single unit."""
+        mine = [row for row in rows if row.reading.metric == metric and row.reading.arm == arm]
+        rule = self.metrics[metric]
+        stats = rule.kind.pool([row.reading.stats for row in mine])
+        if not mine or rule.kind.units(stats) < rule.min_units:
+            return None
+        return Measured(rule.kind.estimate(stats), tuple(row.id for row in mine))
+
+    def breach(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
+        """Why this trial must be withdrawn, in words; None while every guardrail holds or cannot be judged yet."""
+        for metric, bound, min_units in self.guardrails:
+            treatment, control = self.measure(rows, metric, trial.arm), self.measure(rows, metric, CONTROL)
+            if treatment is None or (control is None and bound.relative):
+                continue
+            verdict = judge(bound, treatment.estimate, control.estimate if control else None, min_units=min_units)
+            if verdict.outcome is Outcome.BREACHED:
+                return f"{metric} {verdict.text}"
+        return None
+
+    def verdict(self, trial: TrialRow, window: WindowRow, ledger: Ledger, now_us: int) -> NewTell | None:
+        """The tell of a trial that is out of traffic, or None while it matures."""
+        if trial.cause.startswith("guardrail"):
+            return NewTell(trial.number, Status.INFEASIBLE, cause=trial.cause)
+        if trial.live_us is None:
+            return NewTell(trial.number, Status.FAILED, cause=trial.cause or "it never went live")
+        if self._mature(window, ledger):
+            return self._mature_tell(trial, ledger.latest(window.number))
+        if trial.deadline_us is not None and now_us >= trial.deadline_us:
+            return NewTell(trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline")
+        return None
+
+    def told(self, row: TellRow, cause: str) -> Notice:
+        """A told result for people."""
+        data = {"trial": row.trial, "seq": row.seq, "status": str(row.status), "value": row.value, "se": row.se}
+        if row.value is None:
+            return Notice("told", f"t{row.trial} {row.status}: {cause}", data)
+        spread = f" ± {self.show(row.se)}" if row.se is not None else ""
+        return Notice("told", f"t{row.trial} {self.objective.metric} {self.show(row.value, sign=True)}{spread}", data)
+
+    def show(self, value: float, *, sign: bool = False) -> str:
+        """A value of the objective for people: per cent for lifts, plain otherwise."""
+        if self.objective.relative_to is not None and self.objective.effect == "relative":
+            return f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
+        return f"{value:+.4g}" if sign and self.objective.relative_to is not None else f"{value:.4g}"
+
+    def _mature(self, window: WindowRow, ledger: Ledger) -> bool:
+        marks = ledger.watermarks(window.number)
+        needed = {self.objective.metric, *(metric for metric, _, _ in self.guardrails)}
+        return all(
+            name in marks and self.metrics[name].maturity.is_mature(marks[name].as_of_us, window.end_us) for name in needed
+        )
+
+    def _mature_tell(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> NewTell:
+        breach = self.breach(trial, rows)
+        if breach is not None:
+            return NewTell(trial.number, Status.INFEASIBLE, cause=f"guardrail: {breach}")
+        treatment = self.measure(rows, self.objective.metric, trial.arm)
+        if treatment is None:
+            return NewTell(trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric}")
+        if self.objective.relative_to is None:
+            return _ok(trial, treatment.estimate, treatment.used)
+        control = self.measure(rows, self.objective.metric, CONTROL)
+        if control is None or control.estimate.value == 0.0:
+            return NewTell(trial.number, Status.FAILED, cause=f"the control arm has no {self.objective.metric} to compare with")
+        relative = self.objective.effect == "relative"
+        lift = effect(treatment.estimate, control.estimate, relative=relative)
+        return _ok(trial, lift, treatment.used + control.used)
+
+
+def _ok(trial: TrialRow, estimate: Estimate, used: tuple[int, ...]) -> NewTell:
+    return NewTell(trial.number, Status.OK, value=estimate.value, se=estimate.se, used=used)

@@ -1,0 +1,371 @@
+"""Production: one turn of a campaign whose candidates are served to live traffic.
+
+A turn takes every step that is due, in one fixed order: poll, guard, close, withdraw, tell, open, push. Each step
+decides from the ledger alone and ends in a transaction, so a process that dies anywhere and is started again takes
+exactly the steps that were left, in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from blackopt.campaign import CampaignSpec
+from blackopt.errors import Fenced, OutcomeUnknown, RetriableError
+from blackopt.ledger import Driver
+from blackopt.ledger.rows import (
+    Mode,
+    NewTell,
+    NewTrial,
+    PushKind,
+    PushRow,
+    PushState,
+    TrialRow,
+    TrialState,
+    WindowRow,
+)
+from blackopt.protocols import Policy, Source, Target
+from blackopt.runner.backoff import next_attempt_us
+from blackopt.runner.budget import Left
+from blackopt.runner.judge import Judge
+from blackopt.runner.learner import Learner
+from blackopt.runner.notices import Notice, Notify
+from blackopt.traffic import allocate
+from blackopt.types import CONTROL, NoReading, Outcome, Placement, Push, Query, Reading, Receipt, Role, Slice, Status, Withdraw
+
+PAGE = 5_000
+"""Readings per transaction when a poll returns many."""
+
+IN_TRAFFIC = (TrialState.PUSHING, TrialState.LIVE)
+OPEN = (TrialState.ASKED, TrialState.PUSHING, TrialState.LIVE, TrialState.WITHDRAWING, TrialState.AWAITING)
+
+
+@dataclass
+class ProductionLane:
+    """The steps of a campaign in production; built anew in every process, all memory is the ledger's."""
+
+    spec: CampaignSpec
+    driver: Driver
+    learner: Learner
+    policy: Policy
+    target: Target
+    source: Source
+    judge: Judge
+    notify: Notify
+
+    def __post_init__(self) -> None:
+        if self.spec.schedule is None or self.spec.traffic is None or self.spec.measure is None:
+            raise ValueError("a production campaign has push, measure, traffic and schedule")
+        self.ledger = self.driver.ledger
+        self.schedule, self.traffic, self.measure = self.spec.schedule, self.spec.traffic, self.spec.measure
+        self.troubles = 0
+
+    # -- the turn ------------------------------------------------------------------------------------------------
+
+    def turn(self, now_us: int) -> None:
+        """Take every step that is due at ``now_us``."""
+        self.troubles = 0
+        windows = {window.number: window for window in self.ledger.windows()}
+        self._poll(windows, now_us)
+        self._guard(windows, now_us)
+        self._close(windows, now_us)
+        self._withdraw(windows, now_us)
+        self._tell(windows, now_us)
+        if self._may_open():
+            self._open(now_us)
+        self._push(now_us)
+
+    def reconcile(self, now_us: int) -> None:
+        """Once a process: compare with what production says is live, and withdraw what the ledger does not know as live."""
+        try:
+            live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
+        except RetriableError as error:
+            self._trouble("observe", error)
+            return
+        known = {t.number for t in self.ledger.trials(states=OPEN)}
+        for arm in live:
+            if arm.trial not in known:
+                self.target.withdraw(
+                    Withdraw(self._key(arm.trial, PushKind.WITHDRAW), self.spec.name, arm.trial, arm.arm, self.driver.epoch)
+                )
+                self.notify(Notice("orphan", f"{arm.arm} was live without an open trial: withdrawn", {"trial": arm.trial}))
+        expected = {t.number: t for t in self.ledger.trials(states=[TrialState.LIVE])}
+        for number in sorted(expected.keys() - {arm.trial for arm in live}):
+            self._renew(expected[number], now_us)
+
+    def next_us(self, now_us: int) -> int | None:
+        """When the next step is due; None when nothing is open and nothing more will be."""
+        due: list[int] = []
+        windows = {window.number: window for window in self.ledger.windows()}
+        trials = self.ledger.trials(states=OPEN)
+        for number in {t.window for t in trials if t.window is not None}:
+            due.append(self._poll_due_us(windows[number]))
+        for trial in trials:
+            window = windows[trial.window] if trial.window is not None else None
+            if window is not None and trial.state in (TrialState.ASKED, *IN_TRAFFIC):
+                due.append(window.end_us)
+            if trial.state is TrialState.LIVE and trial.lease_until_us is not None:
+                due.append(self._renew_due_us(trial))
+            if trial.deadline_us is not None:
+                due.append(trial.deadline_us)
+        due += [push.next_us for push in self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])]
+        return max(min(due), now_us + 1) if due else None
+
+    # -- poll ----------------------------------------------------------------------------------------------------
+
+    def _poll(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        numbers = sorted({t.window for t in self.ledger.trials(states=OPEN) if t.window is not None})
+        for window in (windows[number] for number in numbers):
+            if now_us >= self._poll_due_us(window):
+                self._poll_window(window, now_us)
+
+    def _poll_due_us(self, window: WindowRow) -> int:
+        marks = self.ledger.watermarks(window.number)
+        if not marks:
+            return window.start_us + self.schedule.poll
+        polled_us = min(mark.polled_us for mark in marks.values())
+        matures = [m.maturity.mature_at(window.end_us) for m in self.judge.metrics.values()]
+        return min([polled_us + self.schedule.poll, *(at for at in matures if at > polled_us)])
+
+    def _poll_window(self, window: WindowRow, now_us: int) -> None:
+        arms = (CONTROL, *(t.arm for t in self.ledger.trials(window=window.number)))
+        query = Query(
+            campaign=self.spec.name,
+            window=window.number,
+            arms=arms,
+            start_us=window.start_us,
+            end_us=window.end_us,
+            as_of_us=now_us,
+            metrics=tuple(self.judge.metrics),
+        )
+        known: dict[str, dict[str, int]] = {}
+        try:
+            for page in _pages(self.source.read(query), PAGE):
+                readings = [item for item in page if isinstance(item, Reading)]
+                for item in page:
+                    if isinstance(item, NoReading):
+                        self.notify(Notice("trouble", f"{item.arm}: {item.cause}", {"arm": item.arm}))
+                report = self.driver.ingest(self.measure.use, readings, at_us=now_us)
+                if report.noteworthy:
+                    self.notify(Notice("readings", f"window {window.number}: {report}", {"window": window.number}))
+                for r in readings:
+                    arm_marks = known.setdefault(r.metric, {})
+                    arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), r.as_of_us)
+        except RetriableError as error:
+            self._trouble(f"poll of window {window.number}", error)
+        # A metric is known up to where its slowest arm is; one that returned nothing has been asked, and is not known.
+        marks = {m: min(known[m].values()) if m in known else 0 for m in self.judge.metrics}
+        self.driver.polled(window.number, marks, at_us=now_us)
+
+    # -- guard, close, withdraw ------------------------------------------------------------------------------------
+
+    def _guard(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        for trial in self.ledger.trials(states=IN_TRAFFIC):
+            breach = self.judge.breach(trial, self.ledger.latest(windows[_window(trial)].number))
+            if breach is not None:
+                self.driver.close([trial.number], cause=f"guardrail: {breach}", at_us=now_us)
+                self.notify(Notice("breach", f"{trial.arm}: {breach}: withdrawing", {"trial": trial.number}))
+
+    def _close(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        ended = [t for t in self.ledger.trials(states=IN_TRAFFIC) if windows[_window(t)].end_us <= now_us]
+        if ended:
+            self.driver.close([t.number for t in ended], cause="window ended", at_us=now_us)
+        never = [t.number for t in self.ledger.trials(states=[TrialState.ASKED]) if windows[_window(t)].end_us <= now_us]
+        if never:
+            self._told([NewTell(number, Status.VOID, cause="its window ended before it was pushed") for number in never], now_us)
+
+    def _withdraw(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        for push in self._due_pushes(PushKind.WITHDRAW, now_us):
+            trial = self.ledger.trial(push.trial)
+            order = Withdraw(push.key, self.spec.name, trial.number, trial.arm, self.driver.epoch)
+            try:
+                receipt = self.target.withdraw(order)
+            except RetriableError as error:
+                # The module stops by itself when the lease ends, and never starts again after it.
+                if now_us >= (trial.lease_until_us or windows[_window(trial)].end_us + self.schedule.lease):
+                    self.driver.withdrawn([trial.number], lapsed=True, at_us=now_us)
+                else:
+                    self._again(push, error, now_us)
+                continue
+            _check_fence(receipt)
+            self.driver.withdrawn([trial.number], at_us=now_us)
+            self.notify(Notice("withdrawn", f"{trial.arm} withdrawn: {trial.cause}", {"trial": trial.number}))
+
+    # -- tell ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        tells: list[NewTell] = []
+        for trial in self.ledger.trials(states=[TrialState.AWAITING]):
+            window = windows[_window(trial)]
+            tell = self.judge.verdict(trial, window, self.ledger, now_us)
+            if tell is not None:
+                tells.append(tell)
+        if tells:
+            self._told(tells, now_us)
+
+    def _told(self, tells: Sequence[NewTell], now_us: int) -> None:
+        rows = self.learner.commit(self.driver, tells, now_us)
+        for row, tell in zip(rows, tells, strict=True):
+            self.notify(self.judge.told(row, tell.cause))
+        breaches = self.spec.budget.breaches
+        last = self.ledger.tells(after=max(0, self.learner.applied - breaches))
+        if len(last) == breaches and all(row.status is Status.INFEASIBLE for row in last):
+            self._pause(f"guardrails withdrew the last {breaches} candidates", now_us)
+
+    def _pause(self, cause: str, now_us: int) -> None:
+        """Nothing new is asked, what is live is withdrawn at once, and a person must look."""
+        self.driver.set_mode(Mode.PAUSED, cause=cause, at_us=now_us)
+        self.notify(Notice("paused", cause))
+        self.clear(cause, now_us)
+
+    def clear(self, cause: str, now_us: int) -> None:
+        """Take every candidate out of traffic now; the module falls back to the incumbent."""
+        asked = [t.number for t in self.ledger.trials(states=[TrialState.ASKED])]
+        if asked:
+            self.learner.commit(self.driver, [NewTell(n, Status.VOID, cause=cause) for n in asked], now_us)
+        live = [t.number for t in self.ledger.trials(states=IN_TRAFFIC)]
+        if live:
+            self.driver.close(live, cause=cause, at_us=now_us)
+        self._withdraw({window.number: window for window in self.ledger.windows()}, now_us)
+
+    # -- open and push -------------------------------------------------------------------------------------------
+
+    def _may_open(self) -> bool:
+        return self.ledger.campaign.mode is Mode.RUN and not self.ledger.trials(
+            states=(TrialState.ASKED, *IN_TRAFFIC, TrialState.WITHDRAWING)
+        )
+
+    def _open(self, now_us: int) -> None:
+        left = Left.of(self.ledger, self.spec.budget)
+        wanted = min(self.traffic.arms, left.search)
+        room = min(wanted, left.room)
+        group = self.learner.optimizer.group
+        room -= room % group if room > group else 0
+        # A window with few arms costs a whole control: wait for room, unless nothing else could bring it.
+        if room > 0 and (room >= wanted - wanted % group or left.in_flight == 0):
+            self._open_window(self.learner.ask(room, left.next_number), Role.SEARCH, now_us)
+        elif left.search == 0 and left.in_flight == 0 and left.confirm > 0:
+            self._open_window(self.learner.confirmations(1, left.next_number), Role.CONFIRM, now_us)
+
+    def _open_window(self, trials: Sequence[NewTrial], role: Role, now_us: int) -> None:
+        number = len(self.ledger.windows()) + 1
+        share = self.traffic.control if role is Role.SEARCH else 500_000
+        control, slices = allocate(self.traffic.share, share, len(trials))
+        window = WindowRow(
+            number=number,
+            role=role,
+            salt=f"{self.spec.optimizer.options.seed}.{number}",
+            start_us=now_us,
+            end_us=now_us + self.schedule.window,
+            control=control,
+        )
+        deadline_us = window.end_us + self.schedule.deadline
+        placed = [
+            replace(trial, window=number, slice=part, deadline_us=deadline_us) for trial, part in zip(trials, slices, strict=True)
+        ]
+        self.driver.ask(placed, window=window, at_us=now_us)
+        self.notify(Notice("asked", f"window {number}: {len(placed)} {role} arms", {"window": number, "arms": len(placed)}))
+
+    def _push(self, now_us: int) -> None:
+        windows = {window.number: window for window in self.ledger.windows()}
+        for trial in self.ledger.trials(states=[TrialState.ASKED]):
+            body = self.policy.render(trial.vector).body
+            self.driver.intend(trial.number, body_sha=hashlib.sha256(body).hexdigest(), at_us=now_us)
+        for push in self._due_pushes(PushKind.APPLY, now_us):
+            trial = self.ledger.trial(push.trial)
+            if trial.state is TrialState.PUSHING:
+                self._send(push, trial, windows[_window(trial)], now_us)
+        for trial in self.ledger.trials(states=[TrialState.LIVE]):
+            if now_us >= self._renew_due_us(trial):
+                self._renew(trial, now_us)
+
+    def _send(self, push: PushRow, trial: TrialRow, window: WindowRow, now_us: int) -> None:
+        order = self._order(push.key, trial, window, now_us)
+        try:
+            receipt = self.target.push(order)
+        except RetriableError as error:
+            self._again(push, error, now_us)
+            return
+        _check_fence(receipt)
+        if receipt.outcome is Outcome.REFUSED:
+            self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
+            self.notify(Notice("refused", f"{trial.arm} refused: {receipt.detail}", {"trial": trial.number}))
+        else:
+            self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
+            self.notify(Notice("live", f"{trial.arm} live", {"trial": trial.number}))
+
+    def _renew(self, trial: TrialRow, now_us: int) -> None:
+        window = next(w for w in self.ledger.windows() if w.number == trial.window)
+        if now_us >= window.end_us:
+            return
+        order = self._order(self._key(trial.number, PushKind.APPLY), trial, window, now_us)
+        try:
+            receipt = self.target.push(order)
+        except RetriableError as error:
+            self._trouble(f"renewing {trial.arm}", error)
+            return
+        _check_fence(receipt)
+        if receipt.outcome is Outcome.REFUSED:
+            self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
+            return
+        self.driver.renewed(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6))
+
+    def _order(self, key: str, trial: TrialRow, window: WindowRow, now_us: int) -> Push:
+        return Push(
+            key=key,
+            campaign=self.spec.name,
+            trial=trial.number,
+            arm=trial.arm,
+            epoch=self.driver.epoch,
+            ttl_s=min(self.schedule.lease, window.end_us - now_us) / 1e6,
+            artifact=self.policy.render(trial.vector),
+            placement=Placement(window.number, window.salt, trial.slice or Slice(0, 0), window.control),
+        )
+
+    # -- small things --------------------------------------------------------------------------------------------
+
+    def _due_pushes(self, kind: PushKind, now_us: int) -> list[PushRow]:
+        open_pushes = self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
+        return [push for push in open_pushes if push.kind is kind and push.next_us <= now_us]
+
+    def _renew_due_us(self, trial: TrialRow) -> int:
+        """Two thirds of the lease before it ends: two renewals may be lost before the module lets go."""
+        return (trial.lease_until_us or 0) - 2 * self.schedule.lease // 3
+
+    def _key(self, trial: int, kind: PushKind) -> str:
+        return hashlib.sha256(f"{self.ledger.campaign.uuid}|{trial}|{kind}".encode()).hexdigest()
+
+    def _again(self, push: PushRow, error: RetriableError, now_us: int) -> None:
+        unknown = isinstance(error, OutcomeUnknown)
+        next_us = next_attempt_us(push, error, now_us, poll_us=self.schedule.poll)
+        self.driver.retry(push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us)
+        self._trouble(f"{push.kind} of t{push.trial}", error)
+
+    def _trouble(self, step: str, error: RetriableError) -> None:
+        self.troubles += 1
+        self.notify(Notice("trouble", f"{step}: {error.what} ({error.why})" if error.why else f"{step}: {error.what}"))
+
+
+def _window(trial: TrialRow) -> int:
+    if trial.window is None:
+        raise ValueError(f"trial {trial.number} has no window")
+    return trial.window
+
+
+def _pages(items: Iterable[Reading | NoReading], size: int) -> Iterator[list[Reading | NoReading]]:
+    iterator = iter(items)
+    while page := list(islice(iterator, size)):
+        yield page
+
+
+def _check_fence(receipt: Receipt) -> None:
+    """A module that has seen a higher epoch obeys another driver: this one must not go on."""
+    if receipt.outcome is Outcome.REFUSED and receipt.detail.startswith("fenced"):
+        raise Fenced(
+            "production obeys a newer driver of this campaign",
+            why=receipt.detail,
+            safe="nothing of this order was applied; the ledger is unchanged",
+            next_step="see who drives it with `blackopt status`; after restoring an old ledger, start a new campaign name",
+        )

@@ -1,0 +1,47 @@
+"""Results in business words. One place, so that the terminal, the report and the examples say the same."""
+
+from __future__ import annotations
+
+from blackopt.runner.results import Evidence, Results
+
+
+def per_cent(value: float, *, sign: bool = False) -> str:
+    """A share as per cent with two decimals."""
+    return f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
+
+
+def headline(found: Results) -> str:
+    """What came out, how sure that is, and what to do: two or three lines."""
+    return "\n".join([_worth(found), _advice(found)])
+
+
+def _worth(found: Results) -> str:
+    if found.estimate is None:
+        return f"{found.metric}: nothing was measured yet"
+    value, spread = found.estimate.value, ""
+    if found.interval is not None:
+        spread = f", 95 % CI {_value(found, found.interval[0])} to {_value(found, found.interval[1])}"
+    if found.treatment is not None and found.control is not None:
+        levels = f"{_level(found, found.treatment.value)} against {_level(found, found.control.value)} under control"
+        return f"{found.metric} {levels}: {_value(found, value)}{spread}"
+    return f"{found.metric} {_value(found, value)}{spread}"
+
+
+def _advice(found: Results) -> str:
+    if found.evidence is Evidence.NONE:
+        return "no result yet: keep the incumbent"
+    if found.evidence is Evidence.SEARCH:
+        return "from candidates around the recommendation, not from the recommendation itself: measure it before you trust it"
+    if found.control is None:
+        return "the recommendation, evaluated again after the search"
+    if found.proven:
+        return "measured on fresh units after the search: better than the incumbent"
+    return "measured on fresh units after the search: no proven improvement, keep the incumbent"
+
+
+def _value(found: Results, value: float) -> str:
+    return per_cent(value, sign=True) if found.relative else f"{value:.6g}"
+
+
+def _level(found: Results, value: float) -> str:
+    return per_cent(value) if 0.0 <= value <= 1.0 else f"{value:.6g}"

@@ -1,0 +1,209 @@
+"""blackopt from Python: a campaign in ten lines, bare ask/tell in five."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from blackopt import plugins
+from blackopt.campaign import CampaignSpec, from_mapping, load
+from blackopt.errors import UsageError
+from blackopt.ledger import Ledger
+from blackopt.protocols import Clock, Evaluator
+from blackopt.protocols import Optimizer as OptimizerProtocol
+from blackopt.runner import manual
+from blackopt.runner.assembly import Parts, create_ledger, drive, open_ledger
+from blackopt.runner.loop import Turn
+from blackopt.runner.notices import Notify, silent
+from blackopt.runner.results import Results, results
+from blackopt.space import Space
+from blackopt.types import Candidate, Evaluation
+
+
+class Campaign:
+    """One declared optimisation with its ledger; every call opens the ledger, does its work and closes it.
+
+    Args:
+        name: lower-case letters, digits and dashes; the ledger is ``<name>.db`` unless ``ledger`` is given.
+        space: parameters as under ``policy: {use: parameters, space: ...}`` in a campaign file.
+        evaluate: called with the named parameters; returns a value, ``(value, standard error)``, or raises.
+            None for a campaign that is asked and told by hand.
+        maximize, minimize: name of what ``evaluate`` returns; exactly one of them.
+        trials: budget of the search.
+        confirm: how often the recommendation is evaluated again at the end.
+        optimizer: a name, or a mapping as in a campaign file.
+        max_in_flight: evaluations asked for and not told; default: all that run at once.
+        ledger: path of the ledger.
+
+    Raises:
+        DiagnosticsError: something above is impossible; all problems at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        space: Mapping[str, object],
+        evaluate: Callable[[dict[str, Any]], object] | None = None,
+        maximize: str | None = None,
+        minimize: str | None = None,
+        trials: int,
+        confirm: int = 0,
+        optimizer: str | Mapping[str, object] = "cma-es",
+        max_in_flight: int = 1,
+        ledger: str | os.PathLike[str] | None = None,
+    ) -> None:
+        goals = {"maximize": maximize, "minimize": minimize}
+        document: dict[str, object] = {
+            "version": 1,
+            "name": name,
+            "policy": {"use": "parameters", "space": dict(space)},
+            "optimizer": {"use": optimizer} if isinstance(optimizer, str) else dict(optimizer),
+            "objective": {goal: metric for goal, metric in goals.items() if metric is not None},
+            "budget": {"trials": trials, "confirm": confirm, "max_in_flight": max_in_flight},
+        }
+        if ledger is not None:
+            document["ledger"] = os.fspath(ledger)
+        evaluator: Evaluator | None = None
+        if evaluate is not None:
+            document["evaluate"] = {"use": "python", "call": f"{evaluate.__module__}:{_identifier(evaluate)}"}
+            connector = cast("Any", plugins.find("connectors", "python"))
+            evaluator = connector.from_callable(evaluate)
+        self._setup(from_mapping(document, base=Path.cwd()), evaluator=evaluator, clock=None)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, clock: Clock | None = None
+    ) -> Campaign:
+        """A campaign from its file.
+
+        Raises:
+            DiagnosticsError: the file is wrong; every problem with its line.
+        """
+        campaign = cls.__new__(cls)
+        campaign._setup(load(Path(path), env=os.environ if env is None else env), evaluator=None, clock=clock)
+        return campaign
+
+    def _setup(self, spec: CampaignSpec, *, evaluator: Evaluator | None, clock: Clock | None) -> None:
+        self.spec, self._evaluator, self._clock = spec, evaluator, clock
+
+    @property
+    def ledger(self) -> Path:
+        """Path of the ledger."""
+        return self.spec.ledger
+
+    def run(self, *, notify: Notify = silent, resume: bool = False) -> Results:
+        """Start or go on until the budget is spent, and say what came out.
+
+        Args:
+            notify: called with each :class:`Notice`.
+            resume: go on although a guardrail or a person had stopped it.
+
+        Raises:
+            LockHeld: another process drives this campaign.
+            GuardrailStop: guardrails paused it, now or before.
+            BlackoptError: anything else that a person must mend; the ledger is consistent.
+        """
+        with self._parts() as parts:
+            with drive(parts, notify) as runner:
+                runner.start(resume=resume)
+                runner.run()
+            with open_ledger(self.spec, read_only=True) as ledger:
+                return results(parts, ledger)
+
+    def turn(self, *, notify: Notify = silent, resume: bool = False) -> Turn:
+        """Take every step that is due now, and return; for cron. Calling it again at once changes nothing."""
+        with self._parts() as parts, drive(parts, notify) as runner:
+            runner.start(resume=resume)
+            return runner.turn()
+
+    def results(self) -> Results:
+        """What is known now; may be called while another process drives the campaign."""
+        with self._parts() as parts, open_ledger(self.spec, read_only=True) as ledger:
+            return results(parts, ledger)
+
+    def ask(self, n: int = 1) -> list[manual.Asked]:
+        """Draw candidates to be tried by hand; they are in the ledger before this returns."""
+        if n < 1:
+            raise UsageError(f"n must be at least 1, got {n}")
+        with self._parts() as parts:
+            at_us = parts.clock.now_us()
+            exists = self.spec.ledger.exists()
+            with (open_ledger(self.spec) if exists else create_ledger(self.spec, parts, at_us)) as ledger:
+                return manual.ask(parts, ledger, n)
+
+    def tell(self, number: int, value: float | None, *, se: float | None = None, failed: str = "") -> None:
+        """Report one candidate of :meth:`ask`.
+
+        Args:
+            number: of the trial.
+            value: of the objective's metric; None if it failed.
+            se: its standard error.
+            failed: why there is no value.
+
+        Raises:
+            UsageError: no such trial, a value that is not finite, or a trial that was told something else before.
+        """
+        with self._parts() as parts, open_ledger(self.spec) as ledger:
+            manual.tell(parts, ledger, number, value, se=se, failed=failed)
+
+    def _parts(self) -> Parts:
+        return Parts(self.spec, evaluator=self._evaluator, clock=self._clock)
+
+
+class Optimizer:
+    """Bare ask/tell over named parameters: no ledger, no clock, nothing stored.
+
+    Args:
+        space: parameters, as for :class:`Campaign`.
+        use: name of an optimizer.
+        options: of that optimizer.
+
+    Raises:
+        UsageError, ConfigurationError, pydantic.ValidationError: a space, name or option that is wrong.
+    """
+
+    def __init__(self, space: Mapping[str, object], use: str = "cma-es", **options: object) -> None:
+        self.space = Space.from_spec(space)
+        cls = cast("type[OptimizerProtocol]", plugins.find("optimizers", use))
+        self._optimizer = cls(self.space, self.space.start(), cls.Options.model_validate(options))
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Draw n candidates; never waits for a tell."""
+        return [Proposal(candidate, self.space.decode(candidate.vector)) for candidate in self._optimizer.ask(n)]
+
+    def tell(self, number: int, loss: float | None, *, se: float | None = None) -> None:
+        """Report the loss (lower is better) of one candidate, in any order; None where it failed.
+
+        Raises:
+            UnknownCandidate, AlreadyTold: the number was never asked, or told before.
+        """
+        self._optimizer.tell([Evaluation(number, loss, se=se)])
+
+    def recommend(self) -> dict[str, object]:
+        """The centre that the optimizer believes in."""
+        return self.space.decode(self._optimizer.recommend())
+
+
+class Proposal:
+    """A candidate with named parameters."""
+
+    __slots__ = ("number", "params", "vector")
+
+    def __init__(self, candidate: Candidate, params: dict[str, object]) -> None:
+        self.number = candidate.number
+        self.vector = candidate.vector
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"Proposal(number={self.number}, params={self.params})"
+
+
+def _identifier(function: Callable[..., object]) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return "".join(c if c.isalnum() or c in "._" else "_" for c in name)
+
+
+__all__: Sequence[str] = ("Campaign", "Ledger", "Optimizer", "Proposal")
