@@ -1,8 +1,9 @@
 """The kinds of block a space is made of: each maps a named value to coordinates of the optimizer and back.
 
 Bounded coordinates lie in [0, 1], so that one step size suits all of them; weights are unbounded. For all
-coordinates ``c`` inside the bounds, ``decode(encode(decode(c))) == decode(c)`` bit for bit, and the coordinates of
-the start decode to exactly the start: what was rendered can be parsed, and rounding never moves the incumbent.
+coordinates ``c`` inside the bounds, ``decode(encode(decode(c))) == decode(c)`` bit for bit, and the
+coordinates of the start decode to exactly the start: what was rendered can be parsed, and rounding never
+moves the incumbent.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-
+"""What readings mean: estimates, effects against the control, maturity, guardrails. Pure functions."""

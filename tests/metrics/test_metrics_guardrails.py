@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from blackopt.errors import UsageError
+from blackopt.metrics.guardrails import Bound, Outcome, Side, judge, parse_bound
+from blackopt.metrics.kinds import kind
+from blackopt.metrics.maturity import Maturity
+from blackopt.types import Estimate
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "relative"),
+    [
+        ("1.05 * control", 1.05, True),
+        (" 1.05*control ", 1.05, True),
+        ("control * 2", 2.0, True),
+        ("control", 1.0, True),
+        ("1e-1 * control", 0.1, True),
+        ("250", 250.0, False),
+        ("-0.5", -0.5, False),
+        (0.03, 0.03, False),
+        (7, 7.0, False),
+    ],
+)
+def test_bounds_are_numbers_or_multiples_of_the_control(
+    text: str | float, number: float, relative: bool
+) -> None:
+    assert parse_bound(at_most=text) == Bound(Side.AT_MOST, number, relative)
+    assert parse_bound(at_least=text) == Bound(Side.AT_LEAST, number, relative)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "control + 1",
+        "1.05 * baseline",
+        "1.05 control",
+        "5 %",
+        True,
+        "nan",
+        "inf",
+        "-1 * control",
+        "0 * control",
+        "1e999",
+        math.nan,
+    ],
+)
+def test_other_bounds_are_refused_with_an_example(text: str | float) -> None:
+    with pytest.raises(UsageError, match="at_most: expected a"):
+        parse_bound(at_most=text)
+
+
+def test_a_bound_has_one_side() -> None:
+    with pytest.raises(UsageError, match="exactly one of at_most and at_least, got neither"):
+        parse_bound()
+    with pytest.raises(UsageError, match="got both"):
+        parse_bound(at_most=1, at_least=0)
+
+
+def proportion(n: int, events: int) -> Estimate:
+    return kind("proportion").estimate({"n": n, "sum": events})
+
+
+def test_f74_a_breach_is_proved_by_three_joint_standard_errors() -> None:
+    bound = parse_bound(at_most="1.05 * control")
+    control = proportion(20_000, 500)
+    n = 5_000
+    outcomes = []
+    for events in range(100, 260):
+        treatment = proportion(n, events)
+        v_t, v_c = treatment.value * (1 - treatment.value), control.value * (1 - control.value)
+        pooled = (n * v_t + 20_000 * v_c) / (n + 20_000)
+        z = (treatment.value - 1.05 * control.value) / math.sqrt(pooled * (1 / n + 1.05**2 / 20_000))
+        outcomes.append(judge(bound, treatment, control, min_units=100).outcome)
+        assert (outcomes[-1] is Outcome.BREACHED) == (z > 3.0)
+    assert {Outcome.OK, Outcome.BREACHED} == set(outcomes)
+
+
+def test_at_least_is_the_mirror_of_at_most() -> None:
+    bound = parse_bound(at_least="0.9 * control")
+    control = Estimate(10.0, 0.1, 1_000)
+    assert judge(bound, Estimate(8.9, 0.1, 1_000), control).outcome is Outcome.OK
+    assert judge(bound, Estimate(8.0, 0.1, 1_000), control).outcome is Outcome.BREACHED
+    assert judge(bound, Estimate(12.0, 0.1, 1_000), control).outcome is Outcome.OK
+
+
+def test_a_plain_number_needs_no_control() -> None:
+    bound = parse_bound(at_most=250)
+    assert judge(bound, Estimate(280.0, 9.0, 40), None).outcome is Outcome.BREACHED
+    assert judge(bound, Estimate(280.0, 11.0, 40), None).outcome is Outcome.OK
+    assert judge(bound, Estimate(280.0, 11.0, 40), None, sigmas=2).outcome is Outcome.BREACHED
+
+
+def test_a_value_without_standard_error_is_taken_at_its_word() -> None:
+    bound = parse_bound(at_most=250)
+    assert judge(bound, Estimate(250.0, None, 1), None).outcome is Outcome.OK
+    assert judge(bound, Estimate(250.1, None, 1), None).outcome is Outcome.BREACHED
+
+
+def test_too_few_units_or_no_control_decide_nothing() -> None:
+    bound = parse_bound(at_most="1 * control")
+    few = judge(bound, proportion(99, 99), proportion(1_000, 1), min_units=100)
+    assert (few.outcome, few.text) == (Outcome.UNDECIDED, "99 of at least 100 units")
+    assert judge(bound, proportion(100, 100), proportion(1_000, 1), min_units=100).outcome is Outcome.BREACHED
+    alone = judge(bound, proportion(100, 100), None)
+    assert (alone.outcome, alone.text) == (Outcome.UNDECIDED, "no control to compare with (1 * control)")
+    assert judge(bound, Estimate(1.0, 0.0, 0), proportion(1_000, 1), min_units=0).outcome is Outcome.UNDECIDED
+
+
+def test_an_arm_without_events_is_not_certain() -> None:
+    # Its own variance is zero; pooled with the control's, ten units prove nothing.
+    bound = parse_bound(at_least="0.9 * control")
+    assert judge(bound, proportion(10, 0), proportion(10_000, 2_000)).outcome is Outcome.OK
+    assert judge(bound, proportion(500, 0), proportion(10_000, 2_000)).outcome is Outcome.BREACHED
+
+
+def test_the_text_is_for_people() -> None:
+    bound = parse_bound(at_most="1.05 * control")
+    verdict = judge(bound, Estimate(0.031, 0.0001, 9_000), Estimate(0.0248, 0.0001, 9_000), percent=True)
+    assert verdict.outcome is Outcome.BREACHED
+    assert verdict.text == "3.1 % against at most 2.6 % (1.05 * control)"
+    plain = judge(parse_bound(at_least=2_000), Estimate(1_999.5, 0.1, 9), None)
+    assert plain.text == "1999.5 against at least 2000"
+    big = judge(parse_bound(at_most=250), Estimate(1_234.4, 1.0, 9), None)
+    assert big.text == "1234 against at most 250"
+
+
+def test_small_arms_beside_a_large_control_raise_few_false_alarms() -> None:
+    # Revenue with 3 % payers, 20,000 against 2,000, no difference: unpooled variances breach a one-sided
+    # 2.5 % bound in 11 % of the runs on the side of harm; pooled ones must stay below the nominal level.
+    rng = np.random.default_rng(3)
+    mean = kind("mean")
+    bound = parse_bound(at_least="1 * control")
+
+    def arm(n: int) -> Estimate:
+        paid = rng.lognormal(3.0, 1.5, int(rng.binomial(n, 0.03)))
+        return mean.estimate({"n": n, "sum": float(paid.sum()), "sum_sq": float((paid * paid).sum())})
+
+    pairs = [(arm(2_000), arm(20_000)) for _ in range(1_500)]
+    pooled = [judge(bound, t, c, sigmas=1.96).outcome is Outcome.BREACHED for t, c in pairs]
+    unpooled = [c.value - t.value > 1.96 * math.hypot(t.se or 0, c.se or 0) for t, c in pairs]
+    assert sum(unpooled) / 1_500 > 0.08
+    assert sum(pooled) / 1_500 < 0.025
+
+
+def test_maturity_counts_the_window_and_the_lag() -> None:
+    rule = Maturity(window_us=14, lag_us=2)
+    assert rule.mature_at(100) == 116
+    assert not rule.is_mature(115, 100)
+    assert rule.is_mature(116, 100)
+    with pytest.raises(UsageError, match="at least 0"):
+        Maturity(window_us=-1, lag_us=0)
