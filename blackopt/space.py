@@ -39,6 +39,17 @@ from blackopt.blocks import Block, ChoiceBlock, FloatBlock, IntBlock, SimplexBlo
 from blackopt.errors import UsageError
 from blackopt.types import Vector
 
+__all__ = [
+    "Block",
+    "BlockSpec",
+    "ChoiceBlock",
+    "FloatBlock",
+    "IntBlock",
+    "SimplexBlock",
+    "Space",
+    "WeightsBlock",
+]
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _SHOWN = 5  # coordinates named in one error
 
