@@ -1,0 +1,360 @@
+"""What a campaign says: one model a section. Keys, types, defaults and the reference page all come from here.
+
+Durations are integer microseconds and shares integer millionths, whatever unit the campaign was written in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from blackopt.campaign.units import (
+    Duration,
+    Limit,
+    PositiveDuration,
+    PositiveShare,
+    Share,
+    parse_duration,
+    parse_share,
+)
+from blackopt.protocols import (
+    Clock,
+    Evaluator,
+    Optimizer,
+    OptimizerOptions,
+    PluginOptions,
+    Policy,
+    Source,
+    Target,
+)
+
+Document: TypeAlias = dict[str, Any]
+"""JSON-able; references to secrets are as they were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a kind of name is spelled, as a pattern and in words."""
+
+    pattern: str
+    rule: str
+
+    def __call__(self, name: str) -> str:
+        """The name.
+
+        Raises:
+            PydanticCustomError: it is spelled otherwise.
+        """
+        if re.fullmatch(self.pattern, name) is None:
+            raise PydanticCustomError("spelling", "is not such a name", {"hint": self.rule})
+        return name
+
+
+CAMPAIGN_NAME = Spelling(
+    r"[a-z0-9][a-z0-9-]{0,62}", "lower-case letters, digits and dashes, at most 63, such as email-offer"
+)
+METRIC_NAME = Spelling(
+    r"[A-Za-z][A-Za-z0-9_.-]{0,62}", "a letter, then letters, digits, _ . -, at most 63 in all"
+)
+UNIT_NAME = Spelling(r"[A-Za-z][A-Za-z0-9_-]{0,62}", "a letter, then letters, digits, _ -, at most 63 in all")
+
+
+def _pattern(spelling: Spelling) -> Any:
+    return Field(json_schema_extra={"pattern": f"^{spelling.pattern}$"})
+
+
+CampaignName = Annotated[str, AfterValidator(CAMPAIGN_NAME), _pattern(CAMPAIGN_NAME)]
+MetricName = Annotated[str, AfterValidator(METRIC_NAME), _pattern(METRIC_NAME)]
+UnitName = Annotated[str, AfterValidator(UNIT_NAME), _pattern(UNIT_NAME)]
+
+
+def _derived(schema: dict[str, Any]) -> None:
+    """The field's default depends on other keys, so the JSON Schema names none."""
+    schema.pop("default", None)
+
+
+class Form(StrEnum):
+    """The three forms of a campaign."""
+
+    PRODUCTION = "production"  # push, measure, traffic, schedule: candidates are served to live traffic
+    EVALUATION = "evaluation"  # evaluate: blackopt runs the candidates itself
+    MANUAL = "manual"  # neither: candidates are asked and told by hand
+
+
+class Section(BaseModel):
+    """Base of the core's sections: unknown keys are errors, nothing is coerced, nothing changes."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Head(Section):
+    """What stands at the top of a campaign, beside its sections."""
+
+    version: Literal[1]
+    """Version of this format; always 1."""
+
+    name: CampaignName
+    """Name of the campaign: lower-case letters, digits and dashes. Part of what assigns a unit to an arm."""
+
+    ledger: Annotated[str, Field(min_length=1)] | None = Field(default=None, json_schema_extra=_derived)
+    """File of the ledger, relative to the campaign file. Default: `<name>.db`."""
+
+
+class Metric(Section):
+    """One metric under `measure.metrics`. Every other key belongs to the source that `measure.use` names."""
+
+    kind: Literal["proportion", "mean", "value"]
+    """`proportion` and `mean` are estimated from units' sums; a `value` is taken as the source gives it."""
+
+    window: Duration = 0
+    """How long after a unit's exposure the metric looks."""
+
+    lag: Duration = 0
+    """What the source needs after that to have everything."""
+
+    min_units: Annotated[int, Field(ge=1)] = 1
+    """With fewer units in an arm the metric has no value."""
+
+
+class Objective(Section):
+    """What the campaign moves: exactly one of `maximize` and `minimize`."""
+
+    maximize: MetricName | None = None
+    """Metric to make large. In production one of `measure.metrics`, else any name."""
+
+    minimize: MetricName | None = None
+    """Metric to make small."""
+
+    relative_to: Literal["control"] | None = None
+    """Measure arms against the control of the same window, so that drift cancels. Production only."""
+
+    effect: Literal["relative", "absolute"] = "relative"
+    """With `relative_to`: the arm's value over the control's minus 1, or their difference."""
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Objective:
+        if (self.maximize is None) == (self.minimize is None):
+            raise PydanticCustomError(
+                "direction",
+                "needs exactly one of `maximize` and `minimize`",
+                {"hint": "such as maximize: visit_14d"},
+            )
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return self.maximize or self.minimize or ""
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether larger is better."""
+        return self.maximize is not None
+
+
+class Guardrail(Section):
+    """A bound that no candidate may cross: exactly one of `at_most` and `at_least`."""
+
+    metric: MetricName
+    """One of `measure.metrics`."""
+
+    at_most: Limit | None = None
+    """A number in the metric's units, or `<factor> * control` for a multiple of what the control measures."""
+
+    at_least: Limit | None = None
+    """The same, from below."""
+
+    min_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=_derived)
+    """Fewer units in an arm decide nothing. Default: the metric's `min_units`."""
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Guardrail:
+        if (self.at_most is None) == (self.at_least is None):
+            hint = {"hint": 'such as at_most: "1.05 * control"'}
+            raise PydanticCustomError("side", "needs exactly one of `at_most` and `at_least`", hint)
+        return self
+
+
+class Traffic(Section):
+    """Who takes part."""
+
+    unit: UnitName
+    """What is assigned to an arm and stays there for a window: customer, session, store."""
+
+    share: PositiveShare
+    """Part of all units that takes part."""
+
+    control: Share = 0
+    """Part of those that serves the incumbent; 1/(1 + sqrt(k)) beside k arms gives the least variance."""
+
+    arms: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, json_schema_extra=_derived)
+    """Candidates served at once. Default: the optimizer's `population`, else `budget.max_in_flight`."""
+
+
+class Budget(Section):
+    """When the campaign is done. May be changed while it runs."""
+
+    trials: Annotated[int, Field(ge=1)]
+    """Candidates that the optimizer may ask for."""
+
+    max_in_flight: Annotated[int, Field(ge=1)] = Field(default=0, json_schema_extra=_derived)
+    """Candidates asked and not told. Default: `traffic.arms`, else the optimizer's `population`, else 1."""
+
+    confirm: Annotated[int, Field(ge=0)] = 0
+    """How often the recommendation is measured again at the end, on fresh units."""
+
+    breaches: Annotated[int, Field(ge=1)] = 5
+    """So many candidates withdrawn by guardrails in a row pause the campaign."""
+
+
+class Schedule(Section):
+    """When things happen. `poll` and `lease` may be changed while the campaign runs."""
+
+    window: PositiveDuration
+    """How long the arms of one window are served."""
+
+    poll: PositiveDuration = parse_duration("15m")
+    """How often metrics are polled and guardrails judged."""
+
+    deadline: PositiveDuration = parse_duration("30d")
+    """Counted from the window's end: a candidate whose metric has not matured by then is told as expired."""
+
+    lease: PositiveDuration = Field(default=0, json_schema_extra=_derived)
+    """A module stops serving a candidate this long after the last order. Default: 3 times `poll`."""
+
+    @model_validator(mode="after")
+    def _three_polls(self) -> Schedule:
+        if self.lease == 0:  # not given: a given one is longer than nothing
+            # Past pydantic's frozen setattr, and not recorded as set: the document holds what was written.
+            object.__setattr__(self, "lease", 3 * self.poll)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSection:
+    """A section that a plug-in answers for. Its options may hold secrets and are not in its repr.
+
+    Attributes:
+        use: name of the plug-in.
+        options: an instance of the plug-in's ``Options``.
+    """
+
+    use: str
+    options: PluginOptions = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerSection(PluginSection):
+    """``optimizer``."""
+
+    options: OptimizerOptions = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One entry of ``measure.metrics``: what :class:`Metric` says, and the source's own options."""
+
+    kind: str
+    window: int
+    lag: int
+    min_units: int
+    options: PluginOptions = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSection(PluginSection):
+    """``measure``."""
+
+    metrics: Mapping[str, MetricSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardrailSpec:
+    """One of ``guardrails``, with its defaults filled in; the bound as :class:`Guardrail` gives it."""
+
+    metric: str
+    at_most: str | float | None
+    at_least: str | float | None
+    min_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSpec:
+    """``traffic``, with its defaults filled in; shares in millionths."""
+
+    unit: str
+    share: int
+    control: int
+    arms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignSpec:
+    """A campaign that has passed every check that needs no network.
+
+    Attributes:
+        file: as the user named it; for messages.
+        base: directory that relative paths start from.
+        ledger: path of the ledger.
+        mode: which of the three forms it has.
+        push, measure, traffic, schedule: all present in production, all None otherwise.
+        evaluate: present in an evaluation, None otherwise.
+        document: what was written, in canonical units, references to secrets as they were written.
+        canonical: the document as text.
+        sha256: hex digest of what must not change once the campaign has started (:func:`frozen`).
+    """
+
+    name: str
+    file: str
+    base: Path
+    ledger: Path
+    mode: Form
+    clock: PluginSection
+    policy: PluginSection
+    optimizer: OptimizerSection
+    push: PluginSection | None
+    measure: MeasureSection | None
+    evaluate: PluginSection | None
+    objective: Objective
+    guardrails: tuple[GuardrailSpec, ...]
+    traffic: TrafficSpec | None
+    budget: Budget
+    schedule: Schedule | None
+    document: Document = field(repr=False)
+    canonical: str = field(repr=False)
+    sha256: str
+
+
+CORE: dict[str, type[Section]] = {
+    "objective": Objective,
+    "guardrails": Guardrail,
+    "traffic": Traffic,
+    "budget": Budget,
+    "schedule": Schedule,
+}
+"""Sections of the core; ``guardrails`` is a list of them."""
+
+PLUGINS: dict[str, tuple[str, type]] = {
+    "clock": ("clocks", Clock),
+    "policy": ("policies", Policy),
+    "optimizer": ("optimizers", Optimizer),
+    "push": ("connectors", Target),
+    "measure": ("connectors", Source),
+    "evaluate": ("connectors", Evaluator),
+}
+"""Sections of plug-ins: the group they are found in, and the contract they must meet."""
+
+REQUIRED = ("version", "name", "policy", "optimizer", "objective", "budget")
+PRODUCTION = ("push", "measure", "traffic", "schedule")
+KEYS = (*Head.model_fields, *PLUGINS, *CORE)
+
+EVERYTHING = parse_share("100%")
