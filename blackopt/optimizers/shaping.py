@@ -1,0 +1,76 @@
+"""From losses to scores: what a gradient estimate is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackopt.types import Vector
+
+CLIP = 2.0
+"""Largest self-normalised importance weight: no late result counts for more than two."""
+
+
+def centred_ranks(losses: Vector, among: Vector | None = None) -> Vector:
+    """(k,) scores in [-1/2, 1/2], rising with the loss; ties share their mean rank, a single loss scores 0.
+
+    The fitness shaping of Salimans et al. 2017, section 2.1 (with the sign of a loss): the result no longer
+    depends on the scale of the loss, nor on how bad the worst is (infinity included).
+
+    Args:
+        losses: (k,) to score; no NaN.
+        among: (m,) the losses they are ranked among, ``losses`` included; by default ``losses`` alone.
+    """
+    among = np.sort(losses if among is None else among)
+    if among.size < 2:
+        return np.zeros(losses.shape)
+    below, up_to = np.searchsorted(among, losses, side="left"), np.searchsorted(among, losses, side="right")
+    return (below + up_to - 1) / 2 / (among.size - 1) - 0.5
+
+
+def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vector:
+    """(k,) weights with mean 1, smaller for noisier losses.
+
+    A loss differs from the others by what its vector is worth (variance tau^2) and by its own noise (se^2),
+    so it counts as ``weight / (tau^2 + se^2)``, with tau^2 = max(0, var(losses) - mean(se^2)) by the method
+    of moments (DerSimonian and Laird 1986). An unknown se is taken as the mean of the known ones.
+
+    Args:
+        losses: (k,), infinities allowed: they do not enter tau^2.
+        ses: (k,) standard errors, None where unknown.
+        weights: (k,) > 0.
+    """
+    known = np.array([se for se in ses if se is not None], dtype=np.float64)
+    if known.size and np.ptp(known) > 0:  # equal errors cancel out
+        variance = np.array([known.mean() if se is None else se for se in ses]) ** 2
+        finite = losses[np.isfinite(losses)]
+        spread = float(np.var(finite, ddof=1)) if finite.size > 1 else 0.0
+        tau2 = max(0.0, spread - float(variance.mean()))
+        # an exact measurement among noisy ones would count infinitely where tau2 is 0: bound it
+        weights = weights / np.maximum(tau2 + variance, 1e-2 * float(variance.mean()))
+    normalised: Vector = weights / weights.mean()
+    return normalised
+
+
+def late_weights(epsilon: NDArray[np.float64], shift: Vector) -> Vector:
+    """(k,) weights of results that were drawn around a centre which has since moved by ``shift`` standard
+    deviations.
+
+    The density ratio of the new and the old search distribution, N(m, sigma^2 I) / N(m0, sigma^2 I) at m0 +
+    sigma eps, with shift = (m - m0) / sigma, is ``log w = shift . eps - |shift|^2 / 2``. It is
+    self-normalised over the k results and clipped, and all of them are scaled by exp(-|shift|^2), the
+    fraction of effective samples 1 / E[w^2] (Kong 1992): what is far away says little, however old it is. A
+    shift of 0 gives exactly 1.
+
+    Args:
+        epsilon: (k, n) standardised perturbations, k >= 1.
+        shift: (n,) how far the centre has moved, in standard deviations.
+    """
+    log_w = epsilon @ shift - 0.5 * float(shift @ shift)
+    w = np.exp(log_w - log_w.max())
+    effective = math.exp(-float(shift @ shift))
+    weights: Vector = effective * np.minimum(w / w.mean(), CLIP)
+    return weights

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackopt import noise
+from blackopt.optimizers.shaping import centred_ranks, late_weights, trust
+from blackopt.types import Vector
+
+losses_lists = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 1e300, np.inf]), min_size=1, max_size=12)
+
+
+def ranks(*losses: float, among: list[float] | None = None) -> list[float]:
+    return centred_ranks(np.array(losses), None if among is None else np.array(among)).tolist()
+
+
+def test_ranks_span_minus_a_half_to_a_half() -> None:
+    assert ranks(30.0, 10.0, 20.0) == [0.5, -0.5, 0.0]
+
+
+def test_ties_share_their_mean_rank() -> None:
+    assert ranks(1.0, 1.0, 1.0, 1.0) == [0.0] * 4
+    assert ranks(1.0, 2.0, 2.0, 3.0) == [-0.5, 0.0, 0.0, 0.5]
+
+
+def test_one_loss_scores_zero() -> None:
+    assert ranks(5.0) == [0.0]
+
+
+def test_infinite_losses_share_the_worst_ranks() -> None:
+    np.testing.assert_allclose(ranks(np.inf, 0.0, np.inf), [0.25, -0.5, 0.25])
+
+
+def test_a_late_loss_is_ranked_among_those_that_came_before_it() -> None:
+    assert ranks(1.5, among=[1.0, 2.0, 1.5, 3.0, 4.0]) == [-0.25]
+
+
+@given(losses_lists)
+def test_scores_sum_to_zero_keep_the_order_and_ignore_the_order_of_arrival(losses: list[float]) -> None:
+    scores = centred_ranks(np.array(losses))
+    assert abs(scores.sum()) < 1e-12
+    for i, a in enumerate(losses):
+        for j, b in enumerate(losses):
+            assert (scores[i] < scores[j]) == (a < b)
+    np.testing.assert_array_equal(centred_ranks(np.array(losses[::-1])), scores[::-1])
+
+
+def test_trust_without_errors_is_the_weights() -> None:
+    np.testing.assert_allclose(trust(np.zeros(3), [None] * 3, np.array([1.0, 2.0, 3.0])), [0.5, 1.0, 1.5])
+
+
+def test_trust_under_equal_errors_is_equal() -> None:
+    np.testing.assert_array_equal(trust(np.arange(3.0), [0.3, 0.3, None], np.ones(3)), np.ones(3))
+
+
+def test_trust_is_inverse_variance_where_noise_is_all_there_is() -> None:
+    weights = trust(np.zeros(3), [1.0, 2.0, 2.0], np.ones(3))
+    np.testing.assert_allclose(weights / weights[1], [4.0, 1.0, 1.0])
+
+
+def test_trust_is_nearly_equal_where_the_losses_differ_by_much_more_than_noise() -> None:
+    weights = trust(np.array([0.0, 100.0, np.inf, -100.0]), [1.0, 2.0, 0.0, None], np.ones(4))
+    np.testing.assert_allclose(weights, 1.0, rtol=1e-3)
+
+
+def test_trust_bounds_an_error_of_zero() -> None:
+    weights = trust(np.zeros(3), [0.0, 1.0, 1.0], np.ones(3))
+    assert np.all(np.isfinite(weights))
+    assert weights[0] > 50 * weights[1]
+
+
+def perturbations(k: int, n: int) -> Vector:
+    return noise.normal(0, "test/shaping", 0, k * n)
+
+
+def test_late_weights_of_a_centre_that_stayed_are_exactly_one() -> None:
+    np.testing.assert_array_equal(late_weights(perturbations(10, 3).reshape(10, 3), np.zeros(3)), np.ones(10))
+
+
+def test_late_weights_follow_the_density_ratio() -> None:
+    epsilon, shift = np.array([[0.4, 0.0], [-0.4, 1.0]]), np.array([0.5, 0.0])
+    w = np.exp(epsilon @ shift - 0.125)
+    np.testing.assert_allclose(late_weights(epsilon, shift), np.exp(-0.25) * w / w.mean(), rtol=1e-12)
+
+
+def test_late_weights_reweight_old_draws_to_the_new_centre() -> None:
+    epsilon, shift = perturbations(40_000, 2).reshape(-1, 2), np.array([0.2, -0.1])
+    w = late_weights(epsilon, shift)
+    np.testing.assert_allclose(w @ epsilon / w.sum(), shift, atol=0.02)
+
+
+def test_late_weights_fade_with_distance_and_are_clipped() -> None:
+    epsilon = perturbations(1000, 2).reshape(-1, 2)
+    total = [float(late_weights(epsilon, np.array([s, 0.0])).sum()) for s in (0.0, 0.5, 1.0, 2.0)]
+    assert total == sorted(total, reverse=True)
+    assert total[3] < 0.02 * total[0]
+    assert late_weights(epsilon, np.array([1.0, 0.0])).max() <= 2 * np.exp(-1.0)
+
+
+def test_late_weights_do_not_overflow() -> None:
+    assert np.all(np.isfinite(late_weights(np.array([[50.0], [-50.0]]), np.array([40.0]))))
