@@ -108,7 +108,7 @@ def judge(
         treatment: the arm's estimate.
         control: the control's; only a relative bound looks at it.
         min_units: fewer in the arm decide nothing.
-        sigmas: how many standard errors beyond the bound prove a breach.
+        sigmas: how many standard errors beyond the bound prove a breach, at least 0.
         percent: write values in per cent.
     """
     if treatment.n <= 0.0 or treatment.n < min_units:
@@ -122,7 +122,7 @@ def judge(
         if bound.relative and control is not None
         else treatment.se
     )
-    breached = beyond > 0.0 and beyond > sigmas * (se or 0.0)
+    breached = beyond > sigmas * (se or 0.0)
     return Verdict(
         Outcome.BREACHED if breached else Outcome.OK, _text(bound, treatment.value, limit, percent)
     )

@@ -81,6 +81,13 @@ def test_f74_a_breach_is_proved_by_three_joint_standard_errors() -> None:
     assert {Outcome.OK, Outcome.BREACHED} == set(outcomes)
 
 
+def test_a_factor_widens_the_error_of_the_control() -> None:
+    # V = 1 in both arms, n = 100: the standard error of T − 2C is √((1 + 2²)/100) = 0.2236.
+    bound, control = parse_bound(at_most="2 * control"), Estimate(10.0, 0.1, 100)
+    assert judge(bound, Estimate(20.67, 0.1, 100), control).outcome is Outcome.OK
+    assert judge(bound, Estimate(20.68, 0.1, 100), control).outcome is Outcome.BREACHED
+
+
 def test_at_least_is_the_mirror_of_at_most() -> None:
     bound = parse_bound(at_least="0.9 * control")
     control = Estimate(10.0, 0.1, 1_000)

@@ -114,6 +114,8 @@ def test_a_float_never_leaves_its_bounds(spec: dict[str, Any], c: float) -> None
     lo, hi = spec["float"]
     block = FloatBlock("x", lo, hi, log=spec["log"], start=spec.get("start"))
     assert lo <= block.decode(np.array([c])) <= hi
+    free = FloatBlock("x", lo, hi, log=spec["log"])  # a start next to a bound may share its coordinate
+    assert [free.decode(np.array([end])) for end in (0.0, 1.0)] == [lo, hi]
 
 
 @pytest.mark.parametrize("log", [False, True])
