@@ -25,11 +25,10 @@ _WORD = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def normal(seed: int, stream: str, key: int, n: int) -> Vector:
-    """(n,) independent standard normal numbers; a longer draw with the same arguments begins with a shorter
-    one.
+    """(n,) independent standard normal numbers; a longer draw begins with a shorter one.
 
-    Box and Muller (1958): for u, v uniform in (0, 1), ``sqrt(-2 ln u) * (cos 2 pi v, sin 2 pi v)`` are two of
-    them.
+    Box and Muller (1958): for u, v uniform in (0, 1), ``sqrt(-2 ln u) * (cos 2 pi v, sin 2 pi v)`` are two
+    of them.
 
     Args:
         seed: of the run; any integer.
@@ -47,15 +46,13 @@ def normal(seed: int, stream: str, key: int, n: int) -> Vector:
 
 
 def uniform(seed: int, stream: str, key: int, n: int) -> Vector:
-    """(n,) numbers from the open interval (0, 1): odd multiples of 2^-53. Arguments and errors as in
-    :func:`normal`."""
+    """(n,) odd multiples of 2^-53 from the open interval (0, 1). Otherwise as :func:`normal`."""
     # 52 bits and a half: the midpoints are exact in float64 and reach neither 0 (no logarithm) nor 1.
     return ((_words(seed, stream, key, n) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def integers(seed: int, stream: str, key: int, n: int, high: int) -> NDArray[np.int64]:
-    """(n,) integers from 0 to ``high - 1``, equally likely up to high * 2^-52. Otherwise as in
-    :func:`normal`.
+    """(n,) integers from 0 to ``high - 1``, equally likely up to high * 2^-52. Otherwise as :func:`normal`.
 
     Raises:
         UsageError: ``high`` is not in 1 .. 2^32, or as in :func:`normal`.

@@ -9,7 +9,7 @@ Building costs about as much as an update does.
 An update is due when ``population`` informative results are there, from whatever generation. A late one is a
 foreign solution for the present distribution: it is ranked with the others, and its step from the mean is
 shortened to sqrt(n) + 2n / (n + 2) standard deviations where it is longer, as in Hansen, "Injecting external
-solutions into CMA-ES" (2011, arXiv 1110.4181), equation 5. So every result is used, and none throws the step
+solutions into CMA-ES" (2011, arXiv 1110.4181). So every result is used, and none throws the step
 size off by much.
 """
 

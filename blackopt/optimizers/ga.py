@@ -21,7 +21,7 @@ from blackopt.types import State, Vector
 if TYPE_CHECKING:
     from blackopt.space import Space
 
-_ALPHA = 0.5  # of BLX-alpha: with 1/2 the spread of the children is about that of their parents
+_ALPHA = 0.5  # of BLX-alpha: children also fall outside their parents, so the population does not collapse
 
 
 class GAOptions(OptimizerOptions):

@@ -86,8 +86,9 @@ class Cohort:
 def step_rule(options: OpenAIESOptions, n: int) -> StepRule:
     """The step rule that the options name, for n parameters, its default speeds measured in sigma.
 
-    A perturbation is sigma sqrt(n) long. ClipUp's longest step is a tenth of that, a little above the
-    fifteenth of its paper, because campaigns have hundreds of evaluations and not millions.
+    A perturbation is sigma sqrt(n) long. ClipUp's longest step is a tenth of that, so late results stay
+    useful for several updates. The others' steps are of the same order: campaigns have hundreds of
+    evaluations, and not millions, to arrive with.
     """
     radius = options.sigma * math.sqrt(n)
     rate = options.learning_rate
@@ -95,9 +96,9 @@ def step_rule(options: OpenAIESOptions, n: int) -> StepRule:
         rate = rate or 0.05 * radius
         return ClipUp(n, rate, options.max_speed or 2 * rate, options.momentum)
     if options.step == "adam":
-        return Adam(n, rate or 0.1 * options.sigma)
-    # with ranks the gradient is about 0.3 / sigma long along a slope, whatever the loss: sigma^2 makes a step
-    # of 0.3 sigma
+        return Adam(n, rate or 0.2 * options.sigma)
+    # Along a slope, ranks make the gradient 1 / (2 sqrt(pi) sigma) long, whatever the loss: this rate makes
+    # the step 0.56 sigma.
     rate = rate or 2 * options.sigma**2
     return SGD(rate) if options.step == "sgd" else Momentum(n, rate, options.momentum)
 
@@ -111,7 +112,8 @@ def gradient(
 ) -> Vector:
     """(n,) estimate of the gradient at ``centre`` of the ranked loss, smoothed with N(0, sigma^2 I).
 
-    Salimans et al. 2017, equation 1, with scores u for losses and a weight a for each result i:
+    The estimator of Salimans et al. 2017, section 2, with scores u for losses and a weight a for each result
+    i:
 
         g = 1 / (k sigma)  sum_i  a_i u_i (x_i - m) / sigma,    x_i = m_i + sigma eps_i
 

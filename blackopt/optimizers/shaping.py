@@ -36,7 +36,8 @@ def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vecto
 
     A loss differs from the others by what its vector is worth (variance tau^2) and by its own noise (se^2),
     so it counts as ``weight / (tau^2 + se^2)``, with tau^2 = max(0, var(losses) - mean(se^2)) by the method
-    of moments (DerSimonian and Laird 1986). An unknown se is taken as the mean of the known ones.
+    of moments, after the random-effects weights of DerSimonian and Laird (1986). An unknown se is taken as
+    the mean of the known ones.
 
     Args:
         losses: (k,), infinities allowed: they do not enter tau^2.
@@ -56,8 +57,7 @@ def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vecto
 
 
 def late_weights(epsilon: NDArray[np.float64], shift: Vector) -> Vector:
-    """(k,) weights of results that were drawn around a centre which has since moved by ``shift`` standard
-    deviations.
+    """(k,) weights of results from a centre that has since moved by ``shift`` standard deviations.
 
     The density ratio of the new and the old search distribution, N(m, sigma^2 I) / N(m0, sigma^2 I) at m0 +
     sigma eps, with shift = (m - m0) / sigma, is ``log w = shift . eps - |shift|^2 / 2``. It is
