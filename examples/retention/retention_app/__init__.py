@@ -1,0 +1,1 @@
+"""A simulated consumer app: an onboarding pipeline, users with hidden tastes, and their raw event log."""
