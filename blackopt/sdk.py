@@ -165,7 +165,7 @@ class Optimizer:
         UsageError, ConfigurationError, pydantic.ValidationError: a space, name or option that is wrong.
     """
 
-    def __init__(self, space: Mapping[str, object], use: str = "cma-es", **options: object) -> None:
+    def __init__(self, space: Mapping[str, Any], use: str = "cma-es", **options: object) -> None:
         self.space = Space.from_spec(space)
         cls = cast("type[OptimizerProtocol]", plugins.find("optimizers", use))
         self._optimizer = cls(self.space, self.space.start(), cls.Options.model_validate(options))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from blackopt.campaign import load
 from blackopt.cli.main import Output
 from blackopt.cli.output import as_json, as_table
 from blackopt.errors import BlackoptError
+from blackopt.protocols import Evaluator, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger
+from blackopt.runner.budget import trials_asked
 
 
 def check(path: Path, output: Output) -> None:
@@ -23,7 +26,7 @@ def check(path: Path, output: Output) -> None:
         done.append(("policy", spec.policy.use, f"{space.size} parameters"))
         learner = parts.learner()
         done.append(("optimizer", spec.optimizer.use, f"ready, {learner.optimizer.group} candidate(s) to a group"))
-        builders = []
+        builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator]]] = []
         if spec.push is not None and spec.measure is not None:
             builders = [("push", spec.push.use, parts.target), ("measure", spec.measure.use, parts.source)]
         elif spec.evaluate is not None:
@@ -36,7 +39,7 @@ def check(path: Path, output: Output) -> None:
                 failure = failure or error
         if spec.ledger.exists():
             with open_ledger(spec, read_only=True) as ledger:
-                done.append(("ledger", str(spec.ledger), f"{ledger.counts()['trials']} trials, {ledger.campaign.mode}"))
+                done.append(("ledger", str(spec.ledger), f"{trials_asked(ledger.counts())} trials, {ledger.campaign.mode}"))
         else:
             done.append(("ledger", str(spec.ledger), "will be created"))
     if output is Output.JSON:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from blackopt.cli.main import Output
 from blackopt.cli.output import as_json, as_list
-from blackopt.ledger import holder
+from blackopt.ledger.lock import holder
 from blackopt.ledger.rows import TrialState
 from blackopt.runner.assembly import open_ledger
+from blackopt.runner.budget import Left
 from blackopt.sdk import Campaign
 
 
@@ -23,7 +24,7 @@ def status(path: Path, output: Output) -> None:
             "ledger": str(spec.ledger),
             "mode": str(ledger.campaign.mode),
             "driven by": holder(spec.ledger) or "nobody",
-            "budget": f"{counts['trials.search']} of {spec.budget.trials} trials asked",
+            "budget": f"{spec.budget.trials - Left.of(ledger, spec.budget).search} of {spec.budget.trials} trials asked",
             "windows": len(ledger.windows()),
         }
         data |= {state.lower(): counts[state] for state in TrialState}

@@ -7,6 +7,7 @@ from pathlib import Path
 from blackopt.cli.main import Output
 from blackopt.cli.output import as_json, as_table
 from blackopt.runner.assembly import Parts, open_ledger
+from blackopt.runner.budget import trials_asked
 from blackopt.sdk import Campaign
 
 
@@ -14,7 +15,7 @@ def trials(path: Path, output: Output, last: int) -> None:
     """Read the ledger and print."""
     spec = Campaign.load(path).spec
     with Parts(spec) as parts, open_ledger(spec, read_only=True) as ledger:
-        first = max(0, ledger.counts()["trials"] - last)
+        first = max(0, trials_asked(ledger.counts()) - last)
         told = {row.trial: row for row in ledger.tells() if row.trial >= first}
         rows = []
         for trial in ledger.trials(first=first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from blackopt import plugins
 from blackopt.campaign import CampaignSpec, changes
@@ -18,6 +18,9 @@ from blackopt.runner.learner import Learner, optimizer_maker
 from blackopt.runner.loop import Lane, Runner
 from blackopt.runner.notices import Notify
 from blackopt.runner.production import ProductionLane
+
+
+Connector = TypeVar("Connector", Target, Source, Evaluator)
 
 
 class Parts:
@@ -56,7 +59,8 @@ class Parts:
         section = self.spec.push
         if section is None:
             raise _missing(self.spec, "push")
-        return self._keep(plugins.find("connectors", section.use)(section.options, base=self.spec.base))
+        target: Target = plugins.find("connectors", section.use, role=Target)(section.options, base=self.spec.base)
+        return self._keep(target)
 
     def source(self) -> Source:
         """Where metrics are polled."""
@@ -64,7 +68,10 @@ class Parts:
         if measure is None:
             raise _missing(self.spec, "measure")
         metrics = {name: metric.options for name, metric in measure.metrics.items()}
-        return self._keep(plugins.find("connectors", measure.use)(measure.options, metrics, base=self.spec.base))
+        source: Source = plugins.find("connectors", measure.use, role=Source)(
+            measure.options, metrics, base=self.spec.base
+        )
+        return self._keep(source)
 
     def evaluator(self) -> Evaluator:
         """What runs candidates, in a campaign without production."""
@@ -73,7 +80,10 @@ class Parts:
         section = self.spec.evaluate
         if section is None:
             raise _missing(self.spec, "evaluate")
-        return self._keep(plugins.find("connectors", section.use)(section.options, base=self.spec.base))
+        evaluator: Evaluator = plugins.find("connectors", section.use, role=Evaluator)(
+            section.options, base=self.spec.base
+        )
+        return self._keep(evaluator)
 
     def learner(self) -> Learner:
         """A fresh optimizer, to be restored from a ledger."""
@@ -82,7 +92,7 @@ class Parts:
         make = optimizer_maker(cls, self.policy.space, self.policy.start(), cast("Any", section.options))
         return Learner(make, cls.version, maximize=self.spec.objective.maximizes)
 
-    def _keep(self, part: Any) -> Any:
+    def _keep(self, part: Connector) -> Connector:
         self._closing.callback(part.close)
         return part
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blackopt.campaign import Budget
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import TrialState
 from blackopt.types import Role
+
+
+def trials_asked(counts: Mapping[str, int]) -> int:
+    """How many trials there are, in whatever state."""
+    return sum(counts[state] for state in TrialState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,12 @@ class Left:
     def of(cls, ledger: Ledger, budget: Budget) -> Left:
         """Read it from the ledger."""
         counts = ledger.counts()
-        total = counts["trials"]
-        searched = counts["trials.search"]
+        total = trials_asked(counts)
         in_flight = total - counts[TrialState.TOLD]
+        confirmations = ledger.trials(role=Role.CONFIRM)
+        searched = total - len(confirmations)
         confirmed = 0
-        for trial in reversed(ledger.trials(role=Role.CONFIRM) if total > searched else []):
+        for trial in reversed(confirmations):
             if trial.number != total - 1 - confirmed:
                 break
             confirmed += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from blackopt.campaign import CampaignSpec
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
-from blackopt.metrics.effects import effect
+from blackopt.metrics.effects import ZeroControlError, effect
 from blackopt.metrics.guardrails import Bound, Outcome, judge, parse_bound
 from blackopt.metrics.kinds import Kind, kind
 from blackopt.metrics.maturity import Maturity
@@ -65,7 +65,9 @@ class Judge:
             treatment, control = self.measure(rows, metric, trial.arm), self.measure(rows, metric, CONTROL)
             if treatment is None or (control is None and bound.relative):
                 continue
-            verdict = judge(bound, treatment.estimate, control.estimate if control else None, min_units=min_units)
+            percent = self.metrics[metric].kind.percent
+            level = control.estimate if control else None
+            verdict = judge(bound, treatment.estimate, level, min_units=min_units, percent=percent)
             if verdict.outcome is Outcome.BREACHED:
                 return f"{metric} {verdict.text}"
         return None
@@ -113,10 +115,12 @@ class Judge:
         if self.objective.relative_to is None:
             return _ok(trial, treatment.estimate, treatment.used)
         control = self.measure(rows, self.objective.metric, CONTROL)
-        if control is None or control.estimate.value == 0.0:
-            return NewTell(trial.number, Status.FAILED, cause=f"the control arm has no {self.objective.metric} to compare with")
-        relative = self.objective.effect == "relative"
-        lift = effect(treatment.estimate, control.estimate, relative=relative)
+        if control is None:
+            return NewTell(trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric} under control")
+        try:
+            lift = effect(treatment.estimate, control.estimate, relative=self.objective.effect == "relative")
+        except ZeroControlError as error:
+            return NewTell(trial.number, Status.FAILED, cause=error.what)
         return _ok(trial, lift, treatment.used + control.used)
 
 

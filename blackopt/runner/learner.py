@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from blackopt.ledger import Driver, Ledger, codec
+from blackopt.ledger import Driver, Ledger, dump_state, load_state
 from blackopt.ledger.rows import NewTell, NewTrial, TellRow, TrialRow
 from blackopt.protocols import Optimizer, OptimizerOptions
 from blackopt.space import Space
@@ -60,7 +60,7 @@ class Learner:
         """Bring the optimizer to the state that the ledger's asks and tells imply."""
         snapshot = ledger.newest_snapshot(self.version)
         if snapshot is not None:
-            self.optimizer = self._make(codec.decode(snapshot.state))
+            self.optimizer = self._make(load_state(snapshot.state))
             self.applied, self.asked, self._snapshot_at = snapshot.tell_seq, snapshot.asked, snapshot.tell_seq
         tells = iter(ledger.tells(after=self.applied))
         trials = [t for t in ledger.trials(role=Role.SEARCH, first=self.asked) if (t.candidate or 0) >= self.asked]
@@ -109,7 +109,7 @@ class Learner:
 
     def snapshot(self, driver: Driver) -> None:
         """Store the state, so that resuming need not replay what led to it."""
-        state = codec.encode(self.optimizer.dump())
+        state = dump_state(self.optimizer.dump())
         driver.snapshot(tell_seq=self.applied, asked=self.asked, optimizer_version=self.version, state=state)
         self._snapshot_at = self.applied
 
@@ -128,7 +128,7 @@ class Learner:
         )
 
     def _apply_until(self, seq: int, tells: Iterator[TellRow]) -> None:
-        batch = []
+        batch: list[TellRow] = []
         while self.applied + len(batch) < seq:
             batch.append(next(tells))
         self.apply(batch)

@@ -10,7 +10,7 @@ from blackopt.errors import UsageError
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, TrialState
 from blackopt.runner.assembly import Parts
-from blackopt.runner.budget import Left
+from blackopt.runner.budget import Left, trials_asked
 from blackopt.types import Reading, Status
 
 
@@ -57,7 +57,7 @@ def tell(parts: Parts, ledger: Ledger, number: int, value: float | None, *, se: 
         raise UsageError(f"se must be a finite number >= 0, got {se}")
     now_us = parts.clock.now_us()
     with ledger.drive(at_us=now_us) as driver:
-        total = ledger.counts()["trials"]
+        total = trials_asked(ledger.counts())
         if not 0 <= number < total:
             raise UsageError(f"no trial {number}: {total} were asked (0 to {total - 1})" if total else "nothing was asked yet")
         trial = ledger.trial(number)

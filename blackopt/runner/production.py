@@ -91,9 +91,10 @@ class ProductionLane:
                     Withdraw(self._key(arm.trial, PushKind.WITHDRAW), self.spec.name, arm.trial, arm.arm, self.driver.epoch)
                 )
                 self.notify(Notice("orphan", f"{arm.arm} was live without an open trial: withdrawn", {"trial": arm.trial}))
+        windows = {window.number: window for window in self.ledger.windows()}
         expected = {t.number: t for t in self.ledger.trials(states=[TrialState.LIVE])}
         for number in sorted(expected.keys() - {arm.trial for arm in live}):
-            self._renew(expected[number], now_us)
+            self._renew(expected[number], windows[_window(expected[number])], now_us)
 
     def next_us(self, now_us: int) -> int | None:
         """When the next step is due; None when nothing is open and nothing more will be."""
@@ -106,8 +107,9 @@ class ProductionLane:
             window = windows[trial.window] if trial.window is not None else None
             if window is not None and trial.state in (TrialState.ASKED, *IN_TRAFFIC):
                 due.append(window.end_us)
-            if trial.state is TrialState.LIVE and trial.lease_until_us is not None:
-                due.append(self._renew_due_us(trial))
+            if window is not None and trial.state is TrialState.LIVE:
+                renew_us = self._renew_due_us(trial, window)
+                due += [] if renew_us is None else [renew_us]
             if trial.deadline_us is not None:
                 due.append(trial.deadline_us)
         due += [push.next_us for push in self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])]
@@ -148,9 +150,11 @@ class ProductionLane:
                     if isinstance(item, NoReading):
                         self.notify(Notice("trouble", f"{item.arm}: {item.cause}", {"arm": item.arm}))
                 report = self.driver.ingest(self.measure.use, readings, at_us=now_us)
-                if report.noteworthy:
-                    self.notify(Notice("readings", f"window {window.number}: {report}", {"window": window.number}))
+                if set_aside := report.late + report.conflict + report.quarantined + report.rejected:
+                    self.notify(Notice("readings", f"window {window.number}: {set_aside} set aside ({report})", {"window": window.number}))
                 for r in readings:
+                    if r.window != window.number or r.arm not in arms:
+                        continue  # set aside by the ledger: it says nothing about this window
                     arm_marks = known.setdefault(r.metric, {})
                     arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), r.as_of_us)
         except RetriableError as error:
@@ -278,8 +282,9 @@ class ProductionLane:
             if trial.state is TrialState.PUSHING:
                 self._send(push, trial, windows[_window(trial)], now_us)
         for trial in self.ledger.trials(states=[TrialState.LIVE]):
-            if now_us >= self._renew_due_us(trial):
-                self._renew(trial, now_us)
+            due_us = self._renew_due_us(trial, windows[_window(trial)])
+            if due_us is not None and now_us >= due_us:
+                self._renew(trial, windows[_window(trial)], now_us)
 
     def _send(self, push: PushRow, trial: TrialRow, window: WindowRow, now_us: int) -> None:
         order = self._order(push.key, trial, window, now_us)
@@ -296,8 +301,7 @@ class ProductionLane:
             self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
             self.notify(Notice("live", f"{trial.arm} live", {"trial": trial.number}))
 
-    def _renew(self, trial: TrialRow, now_us: int) -> None:
-        window = next(w for w in self.ledger.windows() if w.number == trial.window)
+    def _renew(self, trial: TrialRow, window: WindowRow, now_us: int) -> None:
         if now_us >= window.end_us:
             return
         order = self._order(self._key(trial.number, PushKind.APPLY), trial, window, now_us)
@@ -330,9 +334,11 @@ class ProductionLane:
         open_pushes = self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
         return [push for push in open_pushes if push.kind is kind and push.next_us <= now_us]
 
-    def _renew_due_us(self, trial: TrialRow) -> int:
-        """Two thirds of the lease before it ends: two renewals may be lost before the module lets go."""
-        return (trial.lease_until_us or 0) - 2 * self.schedule.lease // 3
+    def _renew_due_us(self, trial: TrialRow, window: WindowRow) -> int | None:
+        """Two thirds of the lease before it ends, so that two renewals may be lost; None if it lasts to the window's end."""
+        if trial.lease_until_us is None or trial.lease_until_us >= window.end_us:
+            return None
+        return trial.lease_until_us - 2 * self.schedule.lease // 3
 
     def _key(self, trial: int, kind: PushKind) -> str:
         return hashlib.sha256(f"{self.ledger.campaign.uuid}|{trial}|{kind}".encode()).hexdigest()

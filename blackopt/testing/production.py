@@ -1,0 +1,145 @@
+"""A production that fits in memory: target, source and outcomes in one object, with every fault a test may ask for.
+
+It is a fake only at the seams that :mod:`blackopt.protocols` defines. Its outcomes are a function of (arm, window,
+artifact), so two runs that push the same candidates read the same numbers, whatever happened in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from blackopt.errors import OutcomeUnknown, RetriableError
+from blackopt.protocols import Clock, PluginOptions
+from blackopt.types import CONTROL, Live, NoReading, Outcome, Push, Query, Reading, Receipt, Withdraw
+
+Rate = Callable[[bytes], float]
+"""True success rate of an artifact's body, in (0, 1)."""
+
+
+@dataclass
+class FakeProduction:
+    """Serves pushes and answers polls.
+
+    Attributes:
+        clock: virtual time.
+        rate: true rate of an artifact; the control has ``control_rate``.
+        units: units per arm and window; 0 makes a window empty.
+        metrics: rate of each metric as a function of the objective's rate; default the identity.
+        knows_until_us: the source's watermark; None for up to date.
+        faults: what the next calls do instead of succeeding, one after the other, by method name.
+        applied: how often each trial was applied for the first time (never more than once).
+        seen: trials in the order of their first push.
+    """
+
+    clock: Clock
+    rate: Rate
+    control_rate: float = 0.2
+    units: int = 2_000
+    metrics: Mapping[str, Callable[[float], float]] = field(default_factory=lambda: {"success": lambda rate: rate})
+    knows_until_us: int | None = None
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    applied: dict[int, int] = field(default_factory=dict)
+    renewed: int = 0
+    live: dict[int, tuple[Push, int]] = field(default_factory=dict)
+    bodies: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    withdrawn: set[int] = field(default_factory=set)
+    epoch: int = 0
+    extra: list[Reading | NoReading] = field(default_factory=list)
+
+    Options = PluginOptions
+    MetricOptions = PluginOptions
+
+    # -- target --------------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        """Always reachable."""
+        return "in memory"
+
+    def push(self, order: Push) -> Receipt:
+        """Apply, or recognise; faults: down, lost (request), unanswered (applied, reply lost), refused."""
+        fault = self._fault("push")
+        if fault == "down":
+            raise RetriableError("the module is down")
+        if fault == "lost":
+            raise OutcomeUnknown("no answer", why="the request was lost")
+        if fault == "refused":
+            return Receipt(Outcome.REFUSED, "bounds: too bold")
+        if order.epoch < self.epoch:
+            return Receipt(Outcome.REFUSED, f"fenced: epoch {order.epoch} is below {self.epoch}")
+        self.epoch = order.epoch
+        if order.trial in self.withdrawn:
+            return Receipt(Outcome.REFUSED, "withdrawn")
+        first = order.trial not in self.applied
+        self.applied[order.trial] = self.applied.get(order.trial, 0) + first
+        self.renewed += not first
+        self.live[order.trial] = (order, self.clock.now_us() + round(order.ttl_s * 1e6))
+        if order.placement is not None:
+            self.bodies[order.placement.window, order.arm] = order.artifact.body
+        if fault == "unanswered":
+            raise OutcomeUnknown("no answer", why="the reply was lost")
+        return Receipt(Outcome.APPLIED if first else Outcome.REPEATED)
+
+    def withdraw(self, order: Withdraw) -> Receipt:
+        """Stop serving; faults as for push."""
+        fault = self._fault("withdraw")
+        if fault == "down":
+            raise RetriableError("the module is down")
+        if fault == "lost":
+            raise OutcomeUnknown("no answer", why="the request was lost")
+        known = self.live.pop(order.trial, None) is not None
+        self.withdrawn.add(order.trial)
+        if fault == "unanswered":
+            raise OutcomeUnknown("no answer", why="the reply was lost")
+        return Receipt(Outcome.APPLIED if known else Outcome.REPEATED)
+
+    def observe(self) -> list[Live]:
+        """What is live now and whose lease has not lapsed."""
+        if self._fault("observe") == "down":
+            raise RetriableError("the module is down")
+        now_us = self.clock.now_us()
+        return [
+            Live(order.campaign, order.trial, order.arm, order.epoch, order.artifact.sha256, (until_us - now_us) / 1e6)
+            for order, until_us in self.live.values()
+            if until_us > now_us
+        ]
+
+    def restart(self) -> None:
+        """The module restarts and has forgotten what is live; its fence and its refusals are durable."""
+        self.live.clear()
+
+    # -- source --------------------------------------------------------------------------------------------------
+
+    def read(self, query: Query) -> Iterator[Reading | NoReading]:
+        """Readings of all arms that were ever served in the window, and whatever ``extra`` holds."""
+        if self._fault("read") == "down":
+            raise RetriableError("the event log is down")
+        as_of_us = query.as_of_us if self.knows_until_us is None else min(query.as_of_us, self.knows_until_us)
+        share = min(1.0, max(0.0, (as_of_us - query.start_us) / (query.end_us - query.start_us)))
+        units = int(self.units * share)
+        for metric in query.metrics:
+            for arm in query.arms:
+                body = self.bodies.get((query.window, arm))
+                if arm != CONTROL and body is None:
+                    continue
+                rate = self.metrics[metric](self.control_rate if body is None else self.rate(body))
+                n = units * 4 if arm == CONTROL else units
+                total = round(n * rate + _noise(metric, query.window, arm) * (n * rate * (1 - rate)) ** 0.5)
+                yield Reading(metric, query.window, arm, "", as_of_us, {"n": n, "sum": min(max(total, 0), n)})
+        yield from self.extra
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _fault(self, method: str) -> str:
+        waiting = self.faults.get(method)
+        return waiting.pop(0) if waiting else ""
+
+
+def _noise(*key: object) -> float:
+    """A number in about [-1.7, 1.7] with variance 1, keyed, so that re-reading gives the same."""
+    digest = hashlib.sha256("|".join(map(str, key)).encode()).digest()
+    return (int.from_bytes(digest[:6], "big") / 2**48 - 0.5) * 12**0.5
+
+
