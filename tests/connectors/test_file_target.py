@@ -1,0 +1,159 @@
+"""The file target on a real directory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blackopt.errors import ConfigurationError, OutcomeUnknown, RetriableError
+from blackopt.testing.targets import TargetConformance, a_push, a_withdrawal
+from blackopt.types import Outcome
+from blackopt_connectors.file import FileOptions, FileTarget
+
+
+def a_target(base: Path, **more: Any) -> FileTarget:
+    (base / "arms").mkdir(exist_ok=True)
+    return FileTarget(FileOptions(directory=Path("arms")), base=base, **more)
+
+
+class TestConformance(TargetConformance):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> FileTarget:
+        return a_target(tmp_path)
+
+
+def test_the_file_is_the_body_of_the_push(tmp_path: Path) -> None:
+    order = a_push(4, epoch=2)
+    a_target(tmp_path).push(order)
+    path = tmp_path / "arms" / "conformance" / "t4.json"
+    body = json.loads(path.read_bytes())
+    assert (body["protocol"], body["kind"], body["trial"], body["epoch"]) == (1, "push", 4, 2)
+    assert body["artifact"]["sha256"] == order.artifact.sha256
+    assert body["placement"]["slice"] == [140_000, 150_000]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o027 == 0
+    assert [entry.name for entry in path.parent.iterdir() if entry.name.endswith(".tmp")] == []
+
+
+def test_leases_are_counted_from_the_modification_time(tmp_path: Path) -> None:
+    target = a_target(tmp_path, now=lambda: 1_000_100.0)
+    target.push(a_push(1, ttl_s=300.0))
+    path = tmp_path / "arms" / "conformance" / "t1.json"
+    os.utime(path, (1_000_000, 1_000_000))
+    assert [live.expires_in_s for live in target.observe()] == [200.0]
+    os.utime(path, (999_000, 999_000))
+    assert target.observe() == []
+
+
+def test_f58_a_skewed_clock_never_lengthens_a_lease(tmp_path: Path) -> None:
+    target = a_target(tmp_path, now=lambda: 0.0)
+    target.push(a_push(1, ttl_s=300.0))
+    assert [live.expires_in_s for live in target.observe()] == [300.0]
+
+
+def test_the_fence_and_the_withdrawals_outlive_the_process(tmp_path: Path) -> None:
+    a_target(tmp_path).push(a_push(1, epoch=7))
+    a_target(tmp_path).withdraw(a_withdrawal(1, epoch=7))
+    again = a_target(tmp_path)
+    assert again.push(a_push(2, epoch=6)).detail.startswith("fenced")
+    assert again.push(a_push(1, epoch=8)).detail.startswith("withdrawn")
+
+
+def test_f67_links_are_not_followed(tmp_path: Path) -> None:
+    target = a_target(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "arms" / "conformance").symlink_to(outside)
+    with pytest.raises(ConfigurationError):
+        target.push(a_push(1))
+    assert list(outside.iterdir()) == []
+    assert target.observe() == []
+    (tmp_path / "arms" / "conformance").unlink()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    target.push(a_push(2))
+    (tmp_path / "arms" / "conformance" / "t1.json").symlink_to(victim)
+    target.push(a_push(1))
+    assert victim.read_text() == "precious"
+    assert sorted(live.trial for live in target.observe()) == [1, 2]
+
+
+def test_a_missing_directory_is_never_created(tmp_path: Path) -> None:
+    target = FileTarget(FileOptions(directory=Path("tpyo")), base=tmp_path)
+    for call in (target.check, target.observe, lambda: target.push(a_push(1))):
+        with pytest.raises(ConfigurationError, match="cannot be used") as caught:
+            call()
+        assert str(tmp_path) not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_f12_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = a_target(tmp_path)
+    target.push(a_push(1, ttl_s=100.0))
+    before = (tmp_path / "arms" / "conformance" / "t1.json").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RetriableError, match="could not be written") as caught:
+        target.push(a_push(1, ttl_s=200.0))
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert (tmp_path / "arms" / "conformance" / "t1.json").read_bytes() == before
+    assert not list((tmp_path / "arms" / "conformance").glob("*.tmp"))
+
+
+def test_a_directory_that_is_not_confirmed_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = a_target(tmp_path)
+    target.push(a_push(1))
+    real = os.fsync
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OutcomeUnknown):
+        target.push(a_push(1, ttl_s=200.0))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", '{"protocol": 2}', '{"protocol": 1, "campaign": "x"}']
+)
+def test_a_foreign_file_is_named_and_left_alone(tmp_path: Path, text: str) -> None:
+    target = a_target(tmp_path)
+    target.push(a_push(1))
+    path = tmp_path / "arms" / "conformance" / "t2.json"
+    path.write_text(text)
+    with pytest.raises(RetriableError) as caught:
+        target.observe()
+    assert caught.value.where == "arms/conformance/t2.json"
+    assert path.read_text() == text
+    assert target.push(a_push(2)).outcome is Outcome.APPLIED
+    assert len(target.observe()) == 2
+
+
+def test_two_drivers_at_once_never_pass_the_fence(tmp_path: Path) -> None:
+    first, second = a_target(tmp_path), a_target(tmp_path)
+
+    def run(target: FileTarget, epoch: int) -> None:
+        for trial in range(20):
+            target.push(a_push(trial, epoch=epoch))
+
+    threads = [threading.Thread(target=run, args=pair) for pair in ((first, 1), (second, 2))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [live.epoch for live in first.observe()] == [2] * 20
+    assert first.push(replace(a_push(1), epoch=1)).outcome is Outcome.REFUSED
