@@ -234,3 +234,78 @@ class SnapshotRow:
     asked: int
     optimizer_version: str
     state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One try to deliver an order; ``n`` counts from 1 per trial and kind."""
+
+    trial: int
+    kind: PushKind
+    n: int
+    at_us: int
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One driver: who held the lease under which epoch, since when."""
+
+    epoch: int
+    pid: int
+    host: str
+    started_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRow:
+    """A reading that contradicted a stored one of the same identity; the stored one was kept."""
+
+    id: int
+    source: str
+    reading: Reading
+    received_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A reading that no metric can be computed from; ``body`` is what came, as text."""
+
+    id: int
+    source: str
+    metric: str
+    window: str
+    arm: str
+    cohort: str
+    reason: str
+    body: str
+    received_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of the readings of one call; the counts add up to their number.
+
+    ``duplicate`` also counts conflicts, quarantined and rejected readings that were noted before.
+    """
+
+    accepted: int = 0
+    unchanged: int = 0
+    late: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    quarantined: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: IngestReport) -> IngestReport:
+        """The report of both calls together."""
+        return IngestReport(
+            self.accepted + other.accepted,
+            self.unchanged + other.unchanged,
+            self.late + other.late,
+            self.duplicate + other.duplicate,
+            self.conflict + other.conflict,
+            self.quarantined + other.quarantined,
+            self.rejected + other.rejected,
+        )
