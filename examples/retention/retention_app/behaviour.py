@@ -18,7 +18,7 @@ DAYS = 7
 """Days after the first that are simulated; 1 is the day after the first open."""
 
 _WEEKDAY = (-0.10, -0.08, -0.04, 0.0, 0.02, 0.14, 0.10)  # Monday to Sunday
-_BASE = (-0.75, -1.04, -1.26, -1.45, -1.60, -1.72, -1.84)  # day 1 to day 7
+_BASE = (-0.75, -1.04, -1.26, -1.45, -1.60, -1.72, -1.82)  # day 1 to day 7
 
 
 def season(day: int) -> float:
@@ -27,7 +27,7 @@ def season(day: int) -> float:
     Args:
         day: days since 1970-01-01, which was a Thursday.
     """
-    return _WEEKDAY[(day + 3) % 7] + 0.12 * math.sin(2.0 * math.pi * day / 120.0)
+    return _WEEKDAY[(day + 3) % 7] + 0.06 * math.sin(2.0 * math.pi * day / 120.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
