@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,22 +159,19 @@ def _schedule(core: Core, findings: Findings) -> None:
         message = f"is longer than `window` ({window}): guardrails would be judged too late"
         hint = "" if "poll" in schedule.model_fields_set else f"`poll` is {poll} unless it is given"
         findings.add(("schedule", "poll"), message, hint)
-    for name in _judged(core):
-        metric = (core.metrics or {})[name]
-        needs = metric.window + metric.lag + schedule.poll
-        if schedule.deadline < needs:
-            matures = format_duration(metric.window + metric.lag)
-            message = f"is too early: `{name}` matures {matures} after the window's end"
-            findings.add(
-                ("schedule", "deadline"), message, f"at least {format_duration(needs)}: one poll more"
-            )
+    matures = {name: metric.window + metric.lag for name, metric in _judged(core).items()}
+    last = max(matures, key=lambda name: matures[name], default=None)
+    if last is not None and schedule.deadline < matures[last] + schedule.poll:
+        message = f"is too early: `{last}` matures {format_duration(matures[last])} after the window's end"
+        hint = f"at least {format_duration(matures[last] + schedule.poll)}: one poll more"
+        findings.add(("schedule", "deadline"), message, hint)
 
 
-def _judged(core: Core) -> Iterable[str]:
+def _judged(core: Core) -> dict[str, Metric]:
     """Declared metrics that a candidate waits for."""
     named = [core.objective.metric] if core.objective else []
     named += [guardrail.metric for guardrail in core.guardrails if guardrail is not None]
-    return [name for name in dict.fromkeys(named) if name in (core.metrics or {})]
+    return {name: core.metrics[name] for name in named if name in core.metrics} if core.metrics else {}
 
 
 def _declared(name: str, metrics: Mapping[str, Metric], path: tuple[Any, ...], findings: Findings) -> None:

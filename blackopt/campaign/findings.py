@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from blackopt.diagnostics import KeyPath, Problem, dotted
+from blackopt.diagnostics import KeyPath, Problem, dotted, printable
 from blackopt.errors import DiagnosticsError
 
 SHOWN = 50
@@ -105,9 +105,8 @@ class Findings:
         count = f"{n} problem{'s' if n > 1 else ''}" + (
             f", of which the first {SHOWN} are shown" if n > SHOWN else ""
         )
-        raise DiagnosticsError(
-            f"{what}: {count}; nothing was started", shown, next_step="mend the campaign and check it again"
-        )
+        text = f"{printable(what)}: {count}; nothing was started"
+        raise DiagnosticsError(text, shown, next_step="mend the campaign and check it again")
 
     def _without_blanked(self, problem: Problem) -> Problem:
         if problem.line not in self._blanked:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from blackopt import plugins
-from blackopt.campaign.schema import CORE, PLUGINS, PRODUCTION, REQUIRED, Guardrail, Head, Metric
+from blackopt.campaign.schema import CORE, PLUGINS, PRODUCTION, REQUIRED, Guardrail, Head, Metric, Section
+from blackopt.campaign.units import format_duration, format_share
 from blackopt.errors import ConfigurationError
 from blackopt.protocols import PluginOptions
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_WRITTEN = {"duration": format_duration, "share": format_share}
 
 
 def json_schema() -> dict[str, Any]:
@@ -22,13 +25,13 @@ def json_schema() -> dict[str, Any]:
     gives the same.
     """
     definitions: dict[str, Schema] = {}
-    head = _model(Head, "core", definitions)
+    head = core_schema(Head)
     properties = dict(head["properties"])
     for key in PLUGINS:
         properties[key] = _section(key, definitions)
     for key, model in CORE.items():
-        properties[key] = _model(model, "core", definitions)
-    properties["guardrails"] = {"type": "array", "items": _model(Guardrail, "core", definitions)}
+        properties[key] = core_schema(model)
+    properties["guardrails"] = {"type": "array", "items": core_schema(Guardrail)}
     none_of = {"not": {"anyOf": [{"required": [key]} for key in (*PRODUCTION, "guardrails")]}}
     return {
         "$schema": DIALECT,
@@ -44,6 +47,16 @@ def json_schema() -> dict[str, Any]:
         ],
         "$defs": {name: definitions[name] for name in sorted(definitions)},
     }
+
+
+def core_schema(model: type[Section]) -> dict[str, Any]:
+    """The schema of one of the core's sections; defaults in the units that a campaign is written in."""
+    schema = model.model_json_schema()
+    for value in schema["properties"].values():
+        write = _WRITTEN.get(value.get("title", ""))
+        if write is not None and "default" in value:
+            value["default"] = write(value["default"])
+    return schema
 
 
 def _section(key: str, definitions: dict[str, Schema]) -> Schema:
@@ -76,7 +89,7 @@ def _plugin(key: str, group: str, name: str, plugin: type[Any], definitions: dic
 
 
 def _metrics(options: type[PluginOptions], prefix: str, definitions: dict[str, Schema]) -> Schema:
-    core, own = _model(Metric, "core", definitions), _model(options, prefix, definitions)
+    core, own = core_schema(Metric), _model(options, prefix, definitions)
     metric = {
         **core,
         "title": "metric",

@@ -75,6 +75,12 @@ MetricName = Annotated[str, AfterValidator(METRIC_NAME), _pattern(METRIC_NAME)]
 UnitName = Annotated[str, AfterValidator(UNIT_NAME), _pattern(UNIT_NAME)]
 
 
+def _version_1(version: int) -> int:
+    if version != 1:
+        raise PydanticCustomError("version", "is not a version of this format", {"hint": "write 1"})
+    return version
+
+
 def _derived(schema: dict[str, Any]) -> None:
     """The field's default depends on other keys, so the JSON Schema names none."""
     schema.pop("default", None)
@@ -99,7 +105,7 @@ class Section(BaseModel):
 class Head(Section):
     """What stands at the top of a campaign, beside its sections."""
 
-    version: Literal[1]
+    version: Annotated[int, AfterValidator(_version_1), Field(json_schema_extra={"const": 1})]
     """Version of this format; always 1."""
 
     name: CampaignName

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -94,7 +95,10 @@ class Sections:
                 complete = False
                 continue
             own = {key: value for key, value in metric.items() if key not in Metric.model_fields}
-            result[name] = (core, self._options(model, own, at) if model is not None else None)
+            result[name] = (
+                core,
+                self._options(model, own, at, beside=Metric.model_fields) if model is not None else None,
+            )
         return result if complete else None
 
     def _metric(self, metric: Any, path: KeyPath) -> Metric | None:
@@ -134,14 +138,16 @@ class Sections:
             return None
         return plugin, {name: value for name, value in data.items() if name != "use"}
 
-    def _options(self, model: type[PluginOptions], written: Document, path: KeyPath) -> PluginOptions | None:
+    def _options(
+        self, model: type[PluginOptions], written: Document, path: KeyPath, *, beside: Collection[str] = ()
+    ) -> PluginOptions | None:
         before = len(self.findings.problems)
         find_plain_passwords(written, path, self.findings)
         for at, text in secret_paths(model, written, path):
             if text and not has_reference(text):
                 report_plain_secret(text, at, self.findings, "is a secret in plain text")
         expanded = self.references.expand(written, path)
-        valid = validate(model, expanded, path, self.findings, foreign=True)
+        valid = validate(model, expanded, path, self.findings, foreign=True, beside=beside)
         return valid if len(self.findings.problems) == before else None
 
 

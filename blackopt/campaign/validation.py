@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -19,7 +19,13 @@ FROM_VALIDATORS = ("value_error", "assertion_error")
 
 
 def validate(
-    model: type[M], data: Any, path: KeyPath, findings: Findings, *, foreign: bool = False
+    model: type[M],
+    data: Any,
+    path: KeyPath,
+    findings: Findings,
+    *,
+    foreign: bool = False,
+    beside: Collection[str] = (),
 ) -> M | None:
     """Validate JSON-like data strictly; None if it is wrong, with every problem recorded.
 
@@ -29,12 +35,13 @@ def validate(
     Args:
         foreign: the model is a plug-in's: what it says and what it raises is not ours, and may quote a
             secret.
+        beside: keys that the model's own stand beside, to be suggested for an unknown one.
     """
     try:
         return model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-    except Exception as error:
+    except Exception as error:  # a plug-in's validator may raise anything
         if not foreign:
             raise
         findings.add(
@@ -42,7 +49,10 @@ def validate(
         )
         return None
     for detail in details:
-        _report(model, data, detail, path, findings, foreign=foreign)
+        if detail["type"] == "extra_forbidden":
+            _report_unknown(model, data, detail["loc"], path, findings, beside)
+        else:
+            _report(data, detail, path, findings, foreign=foreign)
     return None
 
 
@@ -65,24 +75,26 @@ def _secrets(annotation: Any, data: Any, path: KeyPath) -> Iterator[tuple[KeyPat
                 yield from _secrets(inner, value, (*path, i))
 
 
-def _report(
+def _report_unknown(
     model: type[BaseModel],
     data: Any,
-    detail: ErrorDetails,
+    loc: tuple[int | str, ...],
     path: KeyPath,
     findings: Findings,
-    *,
-    foreign: bool,
+    beside: Collection[str],
 ) -> None:
-    kind = detail["type"]
-    inner = _real_path(detail["loc"], data, missing=kind == "missing")
+    inner = _real_path(loc, data, missing=False)
+    known = [name for holder in _annotations_at(model, inner[:-1]) for name in _field_names(holder)]
+    if len(inner) == 1:
+        known += beside
+    findings.add((*path, *inner), "unknown key", suggest(str(inner[-1]), known) or _list_of(known), key=True)
+
+
+def _report(data: Any, detail: ErrorDetails, path: KeyPath, findings: Findings, *, foreign: bool) -> None:
+    inner = _real_path(detail["loc"], data, missing=detail["type"] == "missing")
     own = (*path, *inner)
-    general = kind in FROM_VALIDATORS  # may follow from a value that could not be read
+    general = detail["type"] in FROM_VALIDATORS  # may follow from a value that could not be read
     if findings.holds_broken(own) if general else findings.is_broken(own):
-        return
-    if kind == "extra_forbidden":
-        known = [name for holder in _annotations_at(model, inner[:-1]) for name in _field_names(holder)]
-        findings.add(own, "unknown key", suggest(str(inner[-1]), known) or _list_of(known), key=True)
         return
     message, hint = _words(detail, _value_at(data, inner))
     if foreign:
@@ -109,7 +121,7 @@ def _words(detail: ErrorDetails, value: Any) -> tuple[str, str]:
     return message[:1].lower() + message[1:], hint
 
 
-def _real_path(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> KeyPath:
+def _real_path(loc: tuple[Any, ...], data: Any, *, missing: bool) -> KeyPath:
     """pydantic's location without the names of unions and validators that it puts between the keys."""
     path: list[int | str] = []
     for n, part in enumerate(loc):
