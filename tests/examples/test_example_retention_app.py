@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -384,17 +385,24 @@ def ask(
         return {arm: (n, total, known) for arm, n, total, known in cursor}
 
 
+@functools.cache
+def raw(database: Path) -> tuple[int, list[tuple[Any, ...]], dict[tuple[int, str], list[int]]]:
+    """The log in memory: its watermark, its exposures, and the times of each unit's events by kind."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        events: dict[tuple[int, str], list[int]] = {}
+        for unit, kind, t_us in db.execute("SELECT unit, kind, t_us FROM events"):
+            events.setdefault((unit, kind), []).append(t_us)
+        exposures = db.execute("SELECT campaign, window, arm, unit, t_us FROM exposures").fetchall()
+        return db.execute("SELECT at_us FROM watermark").fetchone()[0], exposures, events
+
+
 def by_hand(
     database: Path, metric: str, window: int, as_of: int, span: tuple[int, int]
 ) -> dict[str, tuple[int, int, int]]:
     """The same from the raw rows, unit by unit, with dates instead of arithmetic on microseconds."""
-    with contextlib.closing(sqlite3.connect(database)) as db:
-        as_of = min(as_of, db.execute("SELECT at_us FROM watermark").fetchone()[0])
-        events: dict[tuple[int, str], list[int]] = {}
-        for unit, kind, t_us in db.execute("SELECT unit, kind, t_us FROM events"):
-            events.setdefault((unit, kind), []).append(t_us)
-        found: dict[str, tuple[int, int, int]] = {}
-        everything = db.execute("SELECT campaign, window, arm, unit, t_us FROM exposures").fetchall()
+    watermark, everything, events = raw(database)
+    as_of = min(as_of, watermark)
+    found: dict[str, tuple[int, int, int]] = {}
     for campaign, number, arm, unit, t_us in everything:
         if campaign != CAMPAIGN or number != window or not span[0] <= t_us < span[1]:
             continue
