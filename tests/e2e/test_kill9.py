@@ -1,0 +1,153 @@
+"""``kill -9`` of the real command, at random moments, against the simulated app in its own process.
+
+Nothing here knows where the process is when it dies: in Python's start-up, in a transaction, in a request, while the
+app moves its time. Whatever happens, the campaign that was killed must equal the one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from blackopt import Campaign, Ledger
+
+RETENTION = Path(__file__).resolve().parents[2] / "examples" / "retention"
+BLACKOPT = [sys.executable, "-c", "from blackopt.cli.main import main; main()"]
+KILLS = 200
+SEED = 20_261
+
+
+@contextmanager
+def app(folder: Path) -> Iterator[dict[str, str]]:
+    """The app, small: few users, so that most of the time is blackopt's."""
+    environment = {**os.environ, "APP_SECRET": "a secret of this test"}
+    command = [sys.executable, str(RETENTION / "app.py"), "--directory", str(folder), "--seed", "5", "--users", "1500"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = urlsplit(json.loads(process.stdout.readline())["address"]).port
+        yield {**environment, "APP_PORT": str(port)}
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def prepare(folder: Path) -> Path:
+    """A campaign folder: the example's campaign with a smaller budget and fewer arms."""
+    (folder / "queries").mkdir(parents=True)
+    for query in RETENTION.glob("queries/*.sql"):
+        (folder / "queries" / query.name).write_text(query.read_text())
+    text = (RETENTION / "campaign.yaml").read_text()
+    for old, new in (
+        ("budget: {trials: 480, max_in_flight: 144, confirm: 3}", "budget: {trials: 24, max_in_flight: 16, confirm: 1}"),
+        ("population: 16", "population: 8"),
+        ("arms: 16", "arms: 8"),
+        ("min_units: 100", "min_units: 10"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    path = folder / "campaign.yaml"
+    path.write_text(text)
+    return path
+
+
+def start(campaign: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*BLACKOPT, "run", "-q", str(campaign)], env=environment, stdout=subprocess.DEVNULL)
+
+
+def facts(campaign: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that must be bit-identical. Time is virtual here, so it is compared as well."""
+    loaded = Campaign.load(campaign, env=environment)
+    with Ledger.open(loaded.ledger, read_only=True) as ledger:
+        ledger.verify()
+        return {
+            "tells": ledger.tells(),
+            "trials": [(t.number, t.vector_sha, t.window, t.slice, t.state, t.cause) for t in ledger.trials()],
+            "events": [(e.at_us, e.kind, json.dumps(e.data, sort_keys=True)) for e in ledger.events()],
+            "recommended": loaded.results().recommendation.tobytes(),
+        }
+
+
+def check_production(folder: Path, campaign: Path, environment: Mapping[str, str]) -> None:
+    """The module's own journal: nothing without a ledger row, nothing applied twice."""
+    with Ledger.open(Campaign.load(campaign, env=environment).ledger, read_only=True) as ledger:
+        intended = {(p.trial, p.kind.value): p.body_sha for p in ledger.pushes()}
+    with sqlite3.connect(folder / "app.db") as log:
+        pushes = log.execute("SELECT trial, sha256, sum(times) FROM applied WHERE kind = 'push' GROUP BY trial, sha256").fetchall()
+        seen = {trial for (trial,) in log.execute("SELECT DISTINCT trial FROM orders")}
+    log.close()
+    assert {trial for trial, _, _ in pushes} == seen
+    for trial, sha, times in pushes:
+        assert intended[trial, "apply"] == sha, f"t{trial}: production has what the ledger never intended"
+        assert times == 1, f"t{trial} was applied {times} times"
+
+
+def killed_run(folder: Path, chance: random.Random, kills_left: int) -> tuple[dict[str, Any], int]:
+    """One campaign, killed until it is done or until no kills are left; its facts, and the number of kills."""
+    campaign = prepare(folder)
+    kills = 0
+    with app(folder) as environment:
+        while True:
+            process = start(campaign, environment)
+            if kills < kills_left:
+                wait_for_a_random_moment(process, folder, chance)
+                process.send_signal(signal.SIGKILL)
+            code = process.wait(timeout=120)
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, f"exit code {code} after {kills} kills"
+            kills += 1
+        check_production(folder, campaign, environment)
+        return facts(campaign, environment), kills
+
+
+def wait_for_a_random_moment(process: subprocess.Popen[bytes], folder: Path, chance: random.Random) -> None:
+    """Mostly while it drives the campaign (its process id is in the lock), sometimes before."""
+    if chance.random() < 0.1:
+        time.sleep(chance.uniform(0.0, 0.5))
+        return
+    lock = folder / "retention-demo.db.lock"
+    mine = f'"pid": {process.pid}'
+    until = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until:
+        if lock.exists() and mine in lock.read_text():
+            break
+        time.sleep(0.002)
+    time.sleep(chance.expovariate(1 / 0.12))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_f01_f02_f03_f04_f05_f08_two_hundred_kills_leave_no_trace(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    campaign = prepare(whole)
+    with app(whole) as environment:
+        assert start(campaign, environment).wait(timeout=120) == 0
+        check_production(whole, campaign, environment)
+        expected = facts(campaign, environment)
+    assert len(expected["tells"]) == 25
+
+    chance = random.Random(SEED)
+    kills = runs = 0
+    while kills < KILLS:
+        runs += 1
+        found, n = killed_run(tmp_path / f"killed{runs}", chance, KILLS - kills)
+        kills += n
+        for name, value in expected.items():
+            assert found[name] == value, f"{name} differs in run {runs}, killed {n} times"
+    assert kills == KILLS
