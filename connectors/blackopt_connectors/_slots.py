@@ -40,7 +40,7 @@ class Job:
     params: Any
 
 
-class Failed(Exception):  # noqa: N818  # an outcome, not a fault
+class Failed(Exception):  # an outcome, not a fault
     """An evaluation gave no result; the text says why."""
 
 
@@ -239,6 +239,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill the whole group, from any thread; whoever reads from the child notices and ends it."""
+        if self._process.returncode is not None:  # waited for: its number may be another's by now
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

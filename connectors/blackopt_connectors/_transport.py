@@ -43,11 +43,11 @@ class Answer:
     body: bytes
 
 
-class NotSent(Exception):  # noqa: N818  # says what is known
+class NotSent(Exception):  # says what is known
     """No connection was made: the other side certainly saw nothing."""
 
 
-class Lost(Exception):  # noqa: N818  # says what is known
+class Lost(Exception):  # says what is known
     """The request may have arrived; no complete answer came back."""
 
 

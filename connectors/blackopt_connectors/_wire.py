@@ -1,4 +1,4 @@
-"""Wire protocol v1: the bodies that targets send and read. docs/connectors.md is its specification."""
+"""Wire protocol v1: the bodies that targets send and read. docs/protocol.md is its specification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushes artifacts to production modules over HTTP (wire protocol v1, docs/connectors.md).
+"""Pushes artifacts to production modules over HTTP (wire protocol 1, docs/protocol.md).
 
 A burst is a few tries of one order, with the same key. What leaves a burst is a receipt, or the error that
 says what is known: once one of its tries may have been applied, no later answer can make that unknown again

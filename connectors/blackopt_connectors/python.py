@@ -244,7 +244,7 @@ class _Worker:
         return parsed
 
 
-class _Died(Exception):  # noqa: N818  # an outcome, not a fault
+class _Died(Exception):  # an outcome, not a fault
     """The worker ended instead of answering."""
 
 

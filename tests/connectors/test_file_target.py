@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from blackopt.errors import ConfigurationError, OutcomeUnknown, RetriableError
 from blackopt.testing.targets import TargetConformance, a_push, a_withdrawal
-from blackopt.types import Outcome
+from blackopt.types import Outcome, Receipt
 from blackopt_connectors.file import FileOptions, FileTarget
 
 
@@ -143,17 +143,18 @@ def test_a_foreign_file_is_named_and_left_alone(tmp_path: Path, text: str) -> No
     assert len(target.observe()) == 2
 
 
-def test_two_drivers_at_once_never_pass_the_fence(tmp_path: Path) -> None:
-    first, second = a_target(tmp_path), a_target(tmp_path)
-
-    def run(target: FileTarget, epoch: int) -> None:
-        for trial in range(20):
-            target.push(a_push(trial, epoch=epoch))
-
-    threads = [threading.Thread(target=run, args=pair) for pair in ((first, 1), (second, 2))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [live.epoch for live in first.observe()] == [2] * 20
-    assert first.push(replace(a_push(1), epoch=1)).outcome is Outcome.REFUSED
+def test_f10_an_order_waits_for_the_order_before_it_and_then_meets_its_fence(tmp_path: Path) -> None:
+    """Comparing with the fence and writing do not interleave with those of a newer driver."""
+    target = a_target(tmp_path)
+    target.push(a_push(1, epoch=1))
+    folder = tmp_path / "arms" / "conformance"
+    receipts: list[Receipt] = []
+    old = threading.Thread(target=lambda: receipts.append(target.push(a_push(2, epoch=1))))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old.start()
+        old.join(0.1)  # time for an order that does not wait
+        (folder / ".fence").write_text("2\n")
+    old.join()
+    assert [receipt.outcome for receipt in receipts] == [Outcome.REFUSED]
+    assert not (folder / "t2.json").exists()

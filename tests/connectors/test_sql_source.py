@@ -174,6 +174,7 @@ def test_a_query_that_takes_too_long_is_stopped(base: Path) -> None:
         "PRAGMA journal_mode = WAL",
         "CREATE TABLE x(a)",
         "EXPLAIN SELECT 1",
+        "SELECT file AS cohort, 1 AS n, 't1' AS arm FROM pragma_database_list",
         "SELECT load_extension('x') AS n, 't' AS arm",
         "SELECT ? AS n, 't' AS arm",
         "SELECT :nonsense AS n, 't' AS arm",
