@@ -24,6 +24,7 @@ class Left:
         search: trials of the search.
         confirm: measurements of the recommendation; they start anew when the search was extended after them.
         in_flight: trials asked and not told.
+        searching: those of them that the optimizer asked for.
         room: how many more may be in flight.
         next_number: of the next trial.
     """
@@ -31,6 +32,7 @@ class Left:
     search: int
     confirm: int
     in_flight: int
+    searching: int
     room: int
     next_number: int
 
@@ -47,10 +49,12 @@ class Left:
             if trial.number != total - 1 - confirmed:
                 break
             confirmed += 1
+        confirming = sum(trial.state is not TrialState.TOLD for trial in confirmations)
         return cls(
             search=max(0, budget.trials - searched),
             confirm=max(0, budget.confirm - confirmed),
             in_flight=in_flight,
+            searching=in_flight - confirming,
             room=max(0, budget.max_in_flight - in_flight),
             next_number=total,
         )

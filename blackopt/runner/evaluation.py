@@ -77,7 +77,7 @@ class EvaluationLane:
         room -= room % group if room > group else 0
         if room > 0:
             trials = self.learner.ask(room, left.next_number)
-        elif left.search == 0 and left.in_flight == 0 and left.confirm > 0:
+        elif left.search == 0 and left.searching == 0 and left.confirm > 0:
             trials = self.learner.confirmations(left.confirm, left.next_number)
         else:
             return

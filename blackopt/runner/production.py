@@ -69,7 +69,7 @@ class ProductionLane:
         self.troubles = 0
         windows = {window.number: window for window in self.ledger.windows()}
         self._poll(windows, now_us)
-        self._guard(windows, now_us)
+        self._guard(now_us)
         self._close(windows, now_us)
         self._withdraw(windows, now_us)
         self._tell(windows, now_us)
@@ -78,19 +78,18 @@ class ProductionLane:
         self._push(now_us)
 
     def reconcile(self, now_us: int) -> None:
-        """Once a process: compare with what production says is live, and withdraw what the ledger does not know as live."""
+        """Once a process: withdraw what production serves and the ledger does not know, renew what it has lost."""
         try:
             live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
+            known = {t.number for t in self.ledger.trials(states=OPEN)}
+            for arm in live:
+                if arm.trial not in known:
+                    key = self._key(arm.trial, PushKind.WITHDRAW)
+                    _check_fence(self.target.withdraw(Withdraw(key, self.spec.name, arm.trial, arm.arm, self.driver.epoch)))
+                    self.notify(Notice("orphan", f"{arm.arm} was live without an open trial: withdrawn", {"trial": arm.trial}))
         except RetriableError as error:
-            self._trouble("observe", error)
+            self._trouble("comparing with production", error)
             return
-        known = {t.number for t in self.ledger.trials(states=OPEN)}
-        for arm in live:
-            if arm.trial not in known:
-                self.target.withdraw(
-                    Withdraw(self._key(arm.trial, PushKind.WITHDRAW), self.spec.name, arm.trial, arm.arm, self.driver.epoch)
-                )
-                self.notify(Notice("orphan", f"{arm.arm} was live without an open trial: withdrawn", {"trial": arm.trial}))
         windows = {window.number: window for window in self.ledger.windows()}
         expected = {t.number: t for t in self.ledger.trials(states=[TrialState.LIVE])}
         for number in sorted(expected.keys() - {arm.trial for arm in live}):
@@ -165,9 +164,11 @@ class ProductionLane:
 
     # -- guard, close, withdraw ------------------------------------------------------------------------------------
 
-    def _guard(self, windows: dict[int, WindowRow], now_us: int) -> None:
-        for trial in self.ledger.trials(states=IN_TRAFFIC):
-            breach = self.judge.breach(trial, self.ledger.latest(windows[_window(trial)].number))
+    def _guard(self, now_us: int) -> None:
+        trials = self.ledger.trials(states=IN_TRAFFIC)
+        latest = {number: self.ledger.latest(number) for number in {_window(trial) for trial in trials}}
+        for trial in trials:
+            breach = self.judge.breach(trial, latest[_window(trial)])
             if breach is not None:
                 self.driver.close([trial.number], cause=f"guardrail: {breach}", at_us=now_us)
                 self.notify(Notice("breach", f"{trial.arm}: {breach}: withdrawing", {"trial": trial.number}))
@@ -250,7 +251,7 @@ class ProductionLane:
         # A window with few arms costs a whole control: wait for room, unless nothing else could bring it.
         if room > 0 and (room >= wanted - wanted % group or left.in_flight == 0):
             self._open_window(self.learner.ask(room, left.next_number), Role.SEARCH, now_us)
-        elif left.search == 0 and left.in_flight == 0 and left.confirm > 0:
+        elif left.search == 0 and left.searching == 0 and left.confirm > 0:
             self._open_window(self.learner.confirmations(1, left.next_number), Role.CONFIRM, now_us)
 
     def _open_window(self, trials: Sequence[NewTrial], role: Role, now_us: int) -> None:

@@ -104,7 +104,7 @@ class World:
         return from_mapping(self.document, base=self.folder)
 
     @contextmanager
-    def process(self, fuse: Fuse | None = None) -> Iterator[Runner]:
+    def process(self, fuse: Fuse | None = None, *, resume: bool = False) -> Iterator[Runner]:
         """A process that drives the campaign; leaving it, in whatever way, frees its lock as the kernel would."""
         spec = self.spec
         with Parts(spec, clock=self.clock) as parts:
@@ -120,7 +120,7 @@ class World:
                 judge = Judge(spec)
                 lane = ProductionLane(spec, guarded, learner, parts.policy, target, self.production, judge, self.notices.append)
                 runner = Runner(spec, guarded, learner, lane, self.clock, self.notices.append)
-                runner.start()
+                runner.start(resume=resume)
                 yield runner
 
     def finish(self) -> None:

@@ -145,6 +145,23 @@ def test_leases_are_renewed_while_the_window_is_open(make_world: Callable[..., A
     assert world.production.renewed > 8
 
 
+def test_f25_two_deliveries_of_one_metric_are_one_reading(make_world: Callable[..., Any]) -> None:
+    once, twice = make_world(), make_world()
+    once.finish()
+    read = twice.production.read
+
+    def doubled(query: Any) -> Any:
+        for reading in read(query):
+            yield reading
+            yield reading
+
+    twice.production.read = doubled
+    twice.finish()
+    assert twice.facts() == once.facts()
+    with once.ledger() as a, twice.ledger() as b:
+        assert [r.reading for r in a.revisions(1)] == [r.reading for r in b.revisions(1)]
+
+
 def test_an_arm_that_the_ledger_does_not_know_is_withdrawn(world: Any) -> None:
     with world.process() as runner:
         runner.turn()
@@ -152,6 +169,10 @@ def test_an_arm_that_the_ledger_does_not_know_is_withdrawn(world: Any) -> None:
     from dataclasses import replace
 
     world.production.live[99] = (replace(order, trial=99, arm="t99"), until_us)
+    world.production.faults["withdraw"] = ["down"]
+    with world.process():  # an unreachable module is no reason to die: the next process tries again
+        pass
+    assert 99 in world.production.live
     with world.process():
         pass
     assert 99 not in world.production.live
