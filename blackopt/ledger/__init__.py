@@ -1,7 +1,8 @@
 """The ledger: everything that happened in one campaign, in one SQLite file that survives anything.
 
-:class:`Ledger` reads; :class:`Driver`, made by :meth:`Ledger.drive`, is the only writer. The rows that go in and
-come out are in :mod:`blackopt.ledger.rows`. An optimizer's state becomes bytes, and is read again, without pickle.
+:class:`Ledger` reads; :class:`Driver`, made by :meth:`Ledger.drive`, is the only writer. The rows that go in
+and come out are in :mod:`blackopt.ledger.rows`. An optimizer's state becomes bytes, and is read again,
+without pickle.
 """
 
 from __future__ import annotations

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from blackopt.ledger.sqlite import sqlite3
-
 from blackopt.errors import LedgerError
 from blackopt.ledger.connection import sync_directory
 from blackopt.ledger.faults import damaged, explained
+from blackopt.ledger.sqlite import sqlite3
 
 
 def backup(conn: sqlite3.Connection, source: Path, to: Path) -> None:
-    """Copy through SQLite's backup API: temporary file, integrity check, fsync, rename, fsync of the directory.
+    """Copy through SQLite's backup API: temporary file, integrity check, fsync, rename, fsync of the
+    directory.
 
     Args:
         conn: open on ``source``; drivers may go on writing.

@@ -72,7 +72,8 @@ def vector_of(body: bytes) -> NDArray[np.float64]:
 
 
 def stats_text(stats: Mapping[str, float]) -> str:
-    """Finite statistics as JSON: sorted keys, every number a float, so that 57 and 57.0 are the same reading."""
+    """Finite statistics as JSON: sorted keys, every number a float, so that 57 and 57.0 are the same
+    reading."""
     if len(stats) == 1:
         (item,) = stats.items()
         return f"{{{quoted(item[0])}:{float(item[1])!r}}}"
@@ -105,7 +106,8 @@ def ask_line(
     upper: int | None,
     vector_sha: str,
 ) -> str:
-    """One trial, as it enters the event of its ask. Times are left out: a resumed run asks the same, later."""
+    """One trial, as it enters the event of its ask. Times are left out: a resumed run asks the same,
+    later."""
     return f"{number}|{candidate}|{role}|{version}|{told_before}|{window}|{lower}|{upper}|{vector_sha}\n"
 
 

@@ -2,7 +2,8 @@
 
     hash_i = sha256(hash_{i-1} | seq | at_us | epoch | kind | data)
 
-By itself it does not stop somebody who rewrites every later event too; a copy of the newest hash kept elsewhere does.
+By itself it does not stop somebody who rewrites every later event too; a copy of the newest hash kept
+elsewhere does.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from blackopt.ledger.sqlite import sqlite3
-
 from blackopt.errors import LedgerError, UsageError
 from blackopt.ledger.canonical import sha256
+from blackopt.ledger.sqlite import sqlite3
 
 GENESIS = "0" * 64
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,63}")

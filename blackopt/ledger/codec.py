@@ -1,9 +1,10 @@
-"""An optimizer's state as bytes and back: a JSON tree, then the arrays as raw little-endian bytes. No pickle.
+r"""An optimizer's state as bytes and back: a JSON tree, then raw little-endian arrays. No pickle.
 
-    b"BLACKOPT STATE 1\\n" | uint64 length of the tree | tree (ASCII JSON) | arrays, one after the other
+    b"BLACKOPT STATE 1\n" | uint64 length of the tree | tree (ASCII JSON) | arrays, one after the other
 
-numpy's own ``npz`` was tried and left: a zip member carries the time it was written, so that equal states gave unequal
-bytes. Equal states give equal bytes here, and a state that comes back is equal bit for bit, NaN payloads included.
+numpy's own ``npz`` was tried and left: a zip member carries the time it was written, so that equal states
+gave unequal bytes. Equal states give equal bytes here, and a state that comes back is equal bit for bit, NaN
+payloads included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How a ledger's file is opened: never created by accident, durable on this SQLite, and watched while it is open."""
+"""How a ledger's file is opened: never created by accident, durable on this SQLite, and watched while it is
+open."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlite_utils import Database
-from blackopt.ledger.sqlite import sqlite3
 
 from blackopt.errors import LedgerError
 from blackopt.ledger.faults import damaged, explain, explained, primary_code
+from blackopt.ledger.sqlite import sqlite3
 
 APPLICATION_ID = 0x424C4B4F
 BUSY_TIMEOUT_S = 30.0
@@ -20,7 +21,8 @@ _SQLITE_MAIN = "main"
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite has the fix of the WAL-reset bug (3.7.0 to 3.51.2 may corrupt; see docs/decisions/0002)."""
+    """Whether this SQLite has the fix of the WAL-reset bug (3.7.0 to 3.51.2 may corrupt; see
+    docs/decisions/0002)."""
     if version == (3, 52, 0):  # withdrawn
         return False
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51, 0) or (3, 44, 6) <= version < (3, 45, 0)
@@ -129,7 +131,8 @@ def require_file(path: Path) -> None:
             where=str(path),
             why="the path does not exist" if not path.exists() else "the path is not a file",
             safe="nothing was created",
-            next_step="check the path for a typing error; a new campaign starts with `blackopt run campaign.yaml`",
+            next_step="check the path for a typing error; a new campaign starts with `blackopt run "
+            "campaign.yaml`",
         )
 
 
@@ -153,8 +156,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open without creating.
 
-    A reader opens for writing where it may: after a crash, only a writer can roll the journal back. ``query_only``
-    keeps it from anything else.
+    A reader opens for writing where it may: after a crash, only a writer can roll the journal back.
+    ``query_only`` keeps it from anything else.
     """
     mode = "ro" if read_only and not os.access(path, os.W_OK) else "rw"
     return sqlite3.connect(

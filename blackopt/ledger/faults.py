@@ -53,15 +53,18 @@ def explain(error: BaseException, path: Path) -> BlackoptError:
             where=where,
             why=why,
             safe=_READ_ONLY_SAFE,
-            next_step=f"check owner and permissions of {path} and of its directory (a journal is written beside it)",
+            next_step=f"check owner and permissions of {path} and of its directory (a journal is written "
+            "beside it)",
         )
     if code == sqlite3.SQLITE_IOERR:
         return LedgerError(
             "The disk failed under the ledger; this process will not write to it again",
             where=where,
             why=why,
-            safe="what was acknowledged before is on disk; the interrupted transaction is rolled back when it is next opened",
-            next_step="check the disk (dmesg), then open the ledger again: it is checked before anything is written",
+            safe="what was acknowledged before is on disk; the interrupted transaction is rolled back when "
+            "it is next opened",
+            next_step="check the disk (dmesg), then open the ledger again: it is checked before anything "
+            "is written",
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, why)
@@ -87,10 +90,13 @@ def damaged(path: Path, why: str) -> LedgerError:
 
 @contextmanager
 def explained(path: Path, on_disk_failure: Callable[[], None] | None = None) -> Iterator[None]:
-    """Turn sqlite3's errors into ours; after an I/O error call ``on_disk_failure`` (an fsync is never tried twice)."""
+    """Turn sqlite3's errors into ours; after an I/O error call ``on_disk_failure`` (an fsync is never tried
+    twice)."""
     try:
         yield
     except sqlite3.Error as error:
         if on_disk_failure is not None and primary_code(error) == sqlite3.SQLITE_IOERR:
             on_disk_failure()
         raise explain(error, path) from error
+    except UnicodeDecodeError as error:  # SQLite hands out text unchecked; no blackopt wrote this
+        raise damaged(path, str(error)) from error

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 from sqlite_utils import Database
-from blackopt.ledger.sqlite import sqlite3
 
 from blackopt.errors import LedgerError, UsageError
 from blackopt.ledger import chain, migrations, queries
@@ -45,6 +44,7 @@ from blackopt.ledger.rows import (
     Watermark,
     WindowRow,
 )
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.ledger.transactions import Driver
 from blackopt.ledger.verify import verify_all, verify_file, verify_tail
 from blackopt.types import Role
@@ -105,11 +105,12 @@ class Ledger:
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
         """Open a campaign that exists; an older schema is migrated first, after a backup.
 
-        Opening for writing checks the file's structure and the end of its chain; :meth:`verify` checks all of it.
+        Opening for writing checks the file's structure and the end of its chain; :meth:`verify` checks all of
+        it.
 
         Raises:
-            LedgerError: nothing is there, it is not a ledger, it is damaged, or it is of a version that this blackopt
-                cannot use.
+            LedgerError: nothing is there, it is not a ledger, it is damaged, or it is of a version that this
+                blackopt cannot use.
             LockHeld: it must be migrated, and another process drives it.
         """
         path = resolve(path)
@@ -176,7 +177,8 @@ class Ledger:
 
     @property
     def db(self) -> Database:
-        """The sqlite-utils database, for queries of your own. Writing through it is refused by the triggers or by you."""
+        """The sqlite-utils database, for queries of your own. Writing through it is refused by the triggers
+        or by you."""
         self.handle.check()
         return self.handle.db
 
@@ -301,7 +303,8 @@ class Ledger:
 
 @contextmanager
 def immediate(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """One write transaction that takes its lock first: a deferred one fails at once when it upgrades under WAL."""
+    """One write transaction that takes its lock first: a deferred one fails at once when it upgrades under
+    WAL."""
     conn.execute("BEGIN IMMEDIATE")
     try:
         yield conn
@@ -330,7 +333,8 @@ def _build(part: Path, campaign: NewCampaign, at_us: int) -> None:
         with immediate(conn):
             migrations.migrate(db)
             conn.execute(
-                "INSERT INTO campaign(id, uuid, name, config, config_sha, optimizer, optimizer_version, created_us)"
+                "INSERT INTO campaign(id, uuid, name, config, config_sha, optimizer, optimizer_version, "
+                "created_us)"
                 " VALUES(1, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     str(uuid.uuid4()),
@@ -371,7 +375,8 @@ def _settle_version(handle: Handle) -> None:
         raise LedgerError(
             f"The ledger is of schema version {version}, this blackopt knows {newest}",
             where=str(handle.path),
-            why=f"a newer blackopt wrote it; {'reading' if handle.read_only else 'writing'} needs version {needed}",
+            why=f"a newer blackopt wrote it; {'reading' if handle.read_only else 'writing'} needs version "
+            f"{needed}",
             safe="it was not written to",
             next_step="pip install --upgrade blackopt",
         )

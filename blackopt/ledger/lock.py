@@ -1,7 +1,8 @@
 """One driver at a time: an flock on a sidecar file, which the kernel frees when its holder dies.
 
-The sidecar is another file than the ledger on purpose: closing any descriptor of the ledger itself would drop SQLite's
-POSIX locks on it. It is never deleted, because two processes could then hold locks on two files of one name.
+The sidecar is another file than the ledger on purpose: closing any descriptor of the ledger itself would drop
+SQLite's POSIX locks on it. It is never deleted, because two processes could then hold locks on two files of
+one name.
 """
 
 from __future__ import annotations

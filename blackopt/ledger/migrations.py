@@ -1,7 +1,7 @@
 """The schema, as the migrations that lead to it; a new ledger takes all of them.
 
-Forward only. All pending migrations run in one immediate transaction together with ``user_version``: a process killed in
-between leaves the old version, whole.
+Forward only. All pending migrations run in one immediate transaction together with ``user_version``: a
+process killed in between leaves the old version, whole.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Callable
 from importlib import resources
 
 from sqlite_utils import Database
-from blackopt.ledger.sqlite import sqlite3
 from sqlite_utils.migrations import Migrations
+
+from blackopt.ledger.sqlite import sqlite3
 
 SCHEMA_VERSION = 2
 MIN_READER = 1
@@ -34,7 +35,8 @@ MIGRATIONS(name="0002_views")(_script("0002_views.sql"))
 
 
 def statements(script: str) -> list[str]:
-    """Cut a script into statements: ``executescript`` would commit the transaction that this must stay inside."""
+    """Cut a script into statements: ``executescript`` would commit the transaction that this must stay
+    inside."""
     found, begun = [], ""
     for line in script.splitlines(keepends=True):
         begun += line

@@ -33,8 +33,8 @@ from blackopt.ledger.rows import (
 from blackopt.types import Reading, Role, Slice, Status
 
 _TRIAL = (
-    'SELECT t.number, t.candidate, t.role, t.version, t.told_before, v.body, t.vector_sha, t."window", t.lower, t.upper,'
-    " t.deadline_us, t.state, t.cause, t.asked_us, t.live_us, t.lease_until_us"
+    'SELECT t.number, t.candidate, t.role, t.version, t.told_before, v.body, t.vector_sha, t."window",'
+    " t.lower, t.upper, t.deadline_us, t.state, t.cause, t.asked_us, t.live_us, t.lease_until_us"
     " FROM trial AS t JOIN vector AS v ON v.trial = t.number"
 )
 _PUSH = "SELECT trial, kind, key, epoch, body_sha, state, attempts, next_us FROM push"
@@ -73,7 +73,8 @@ def trials(
         if TrialState.TOLD not in states:
             terms.append("t.state <> 'TOLD'")  # said aloud, so that the partial index of open trials is used
     if role is not None:
-        terms.append(f"t.role = '{Role(role).value}'")  # a literal, so that the partial index of confirmations is used
+        # A literal, so that the partial index of confirmations is used.
+        terms.append(f"t.role = '{Role(role).value}'")
     if window is not None:
         terms.append('t."window" = ?')
         values.append(window)
@@ -97,9 +98,14 @@ def trial(db: Database, number: int) -> TrialRow:
 def counts(db: Database) -> dict[str, int]:
     """Trials by state and role, tells by status, zeros included; reads only what is open or unusual."""
     found = {state.value: 0 for state in TrialState} | {f"told.{status.value}": 0 for status in Status}
-    (asked,) = db.query("SELECT ifnull(max(number) + 1, 0) AS n FROM trial")  # gapless, so the newest is the count
+    # Numbers are gapless, so the newest is the count.
+    (asked,) = db.query("SELECT ifnull(max(number) + 1, 0) AS n FROM trial")
     (confirm,) = db.query("SELECT count(*) AS n FROM trial WHERE role = 'confirm'")
-    found |= {"trials": asked["n"], "trials.search": asked["n"] - confirm["n"], "trials.confirm": confirm["n"]}
+    found |= {
+        "trials": asked["n"],
+        "trials.search": asked["n"] - confirm["n"],
+        "trials.confirm": confirm["n"],
+    }
     for row in db.query("SELECT state, count(*) AS n FROM trial WHERE state <> 'TOLD' GROUP BY state"):
         found[row["state"]] = row["n"]
     unusual = 0
@@ -154,8 +160,9 @@ def latest(db: Database, window: int, *, arm: str | None) -> list[ReadingRow]:
     # SQLite takes the bare columns from the row that has the maximum.
     arms, values = (" AND arm = ?", [window, arm]) if arm is not None else ("", [window])
     sql = (
-        'SELECT id, metric, "window", arm, cohort, max(as_of_us), stats, trial, received_us, disposition FROM reading'
-        f" WHERE \"window\" = ?{arms} AND disposition = 'accepted' AND disposition <> 'quarantined'"
+        'SELECT id, metric, "window", arm, cohort, max(as_of_us), stats, trial, received_us, disposition'
+        f' FROM reading WHERE "window" = ?{arms}'
+        " AND disposition = 'accepted' AND disposition <> 'quarantined'"
         " GROUP BY metric, arm, cohort ORDER BY metric, arm, cohort"
     )
     return [_reading(row) for row in db.conn.execute(sql, values)]
@@ -232,7 +239,8 @@ def sessions(db: Database) -> list[SessionRow]:
 
 
 def newest_snapshot(db: Database, optimizer_version: str) -> SnapshotRow | None:
-    """The newest whole snapshot of this version; one that does not fit its hash is passed over, as if it were deleted."""
+    """The newest whole snapshot of this version; one that does not fit its hash is passed over, as if it were
+    deleted."""
     rows = db.query(
         "SELECT * FROM snapshot WHERE optimizer_version = ? ORDER BY tell_seq DESC", [optimizer_version]
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
-from blackopt.ledger.sqlite import sqlite3
 
 from blackopt.ledger.canonical import quoted, sha256, stats_text
 from blackopt.ledger.rows import Disposition, IngestReport, TrialState
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import CONTROL, Reading
 
 _LONGEST_BODY = 500
@@ -20,13 +20,17 @@ _INT64 = 2**63
 _LARGEST = int(sys.float_info.max)
 
 _PLACE = '"window" = ? AND arm = ? AND metric = ? AND cohort = ? AND source = ?'
-_NEWEST = f"SELECT as_of_us, stats FROM reading WHERE {_PLACE} AND disposition <> 'quarantined' ORDER BY as_of_us DESC LIMIT 1"
+_NEWEST = (
+    f"SELECT as_of_us, stats FROM reading WHERE {_PLACE} AND disposition <> 'quarantined'"
+    " ORDER BY as_of_us DESC LIMIT 1"
+)
 _SAME = f"SELECT stats FROM reading WHERE {_PLACE} AND disposition <> 'quarantined' AND as_of_us = ?"
 _LATE_BEFORE = (
     f"SELECT 1 FROM reading WHERE {_PLACE} AND disposition = 'late' AND disposition <> 'quarantined' LIMIT 1"
 )
 INSERT_READING = (
-    'INSERT INTO reading(source, metric, "window", arm, cohort, as_of_us, stats, trial, received_us, disposition)'
+    'INSERT INTO reading(source, metric, "window", arm, cohort, as_of_us, stats, trial, received_us,'
+    " disposition)"
     " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _QUARANTINE = INSERT_READING.replace("INSERT", "INSERT OR IGNORE", 1)
@@ -45,8 +49,9 @@ def fault(reading: Reading) -> str:
 
     A count of zero is sound: it is a watermark without units.
     """
-    texts: tuple[object, ...] = (reading.metric, reading.arm, reading.cohort)  # a connector may break its types'
-    whole: tuple[object, ...] = (reading.window, reading.as_of_us)  # promise: nothing is believed here
+    # A connector may break the promise of its types: nothing is believed here.
+    texts: tuple[object, ...] = (reading.metric, reading.arm, reading.cohort)
+    whole: tuple[object, ...] = (reading.window, reading.as_of_us)
     for text in texts:
         if not isinstance(text, str):
             return "metric, arm or cohort is not text"
@@ -60,7 +65,9 @@ def fault(reading: Reading) -> str:
         if not isinstance(key, str):
             return "a statistic's name is not text"
         if type(value) is not float:
-            if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+            if isinstance(value, bool | np.bool_) or not isinstance(
+                value, int | float | np.integer | np.floating
+            ):
                 return f"{key} is not a number"
             if isinstance(value, int) and abs(value) > _LARGEST:
                 return f"{key} is not finite"

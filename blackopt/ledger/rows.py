@@ -182,11 +182,12 @@ class NewTell:
     Attributes:
         trial: number.
         status: how it ended.
-        value: the objective in the user's own direction (an effect relative to control, or a value); None unless ok.
-        se: its standard error, None where unknown.
+        value: the objective in the user's own direction (an effect relative to control, or a value); None
+        unless ok. se: its standard error, None where unknown.
         cause: one line for people.
         used: ids of the stored readings that the value was computed from.
-        readings: readings that arrive together with the tell (evaluations, manual tells) and are stored with it.
+        readings: readings that arrive together with the tell (evaluations, manual tells) and are stored with
+            it.
     """
 
     trial: int

@@ -1,6 +1,8 @@
-"""The one SQLite library of this process: the copy that sqlite-utils chose (``pysqlite3`` where it is installed).
+"""The one SQLite library of this process: the copy that sqlite-utils chose (``pysqlite3`` where it is
+installed).
 
-Two copies in one process, on one file, drop each other's locks and corrupt it. So no other module imports ``sqlite3``.
+Two copies in one process, on one file, drop each other's locks and corrupt it. So no other module imports
+``sqlite3``.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from blackopt.ledger.sqlite import sqlite3
-
 from blackopt.errors import AlreadyTold, LedgerError, UsageError
 from blackopt.ledger.canonical import (
     EMPTY_SHA,
@@ -21,22 +19,30 @@ from blackopt.ledger.canonical import (
 )
 from blackopt.ledger.readings import fault
 from blackopt.ledger.rows import NewTell, TellRow, TrialState
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import Reading, Role, Status
 
 SOURCE = "tell"
 """The source of readings that arrive together with their tell."""
 
 _TELLABLE = (TrialState.ASKED, TrialState.AWAITING)
-_TRIALS = 'SELECT number, candidate, role, state, "window" FROM trial WHERE number IN (SELECT value FROM json_each(?))'
+_TRIALS = (
+    'SELECT number, candidate, role, state, "window" FROM trial'
+    " WHERE number IN (SELECT value FROM json_each(?))"
+)
 _USED = (
     'SELECT id, metric, "window", arm, cohort, as_of_us, stats FROM reading'
     " WHERE id IN (SELECT value FROM json_each(?)) AND disposition <> 'quarantined'"
 )
 _READING = (
-    'INSERT INTO reading(id, source, metric, "window", arm, cohort, as_of_us, stats, trial, received_us, disposition)'
+    'INSERT INTO reading(id, source, metric, "window", arm, cohort, as_of_us, stats, trial,'
+    " received_us, disposition)"
     " VALUES(?, 'tell', ?, ?, ?, ?, ?, ?, ?, ?, 'accepted')"
 )
-_TELL = "INSERT INTO tell(seq, trial, status, value, se, cause, used, obs_sha, at_us) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TELL = (
+    "INSERT INTO tell(seq, trial, status, value, se, cause, used, obs_sha, at_us)"
+    " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 class TellWriter:
@@ -55,7 +61,8 @@ class TellWriter:
         self.new = [[(reading, _stats_of(tell, reading)) for reading in tell.readings] for tell in tells]
 
     def write(self, conn: sqlite3.Connection) -> tuple[list[TellRow], dict[str, object]]:
-        """Inside a transaction: readings, tells (whose trigger ends the trials); returns rows and the event's data."""
+        """Inside a transaction: readings, tells (whose trigger ends the trials); returns rows and the event's
+        data."""
         trials = self._trials(conn)
         used = self._used(conn)
         (seq,) = conn.execute("SELECT ifnull(max(seq), 0) FROM tell").fetchone()
@@ -132,7 +139,8 @@ class TellWriter:
             for reading in tell.readings:
                 if reading.window != windows[tell.trial]:
                     raise UsageError(
-                        f"readings of trial {tell.trial}: expected window {windows[tell.trial]}, got {reading.window!r}"
+                        f"readings of trial {tell.trial}: expected window {windows[tell.trial]}, got "
+                        f"{reading.window!r}"
                     )
         return found
 
@@ -141,10 +149,7 @@ class TellWriter:
         wanted = [number for tell in self.tells for number in tell.used]
         if not wanted:
             return {}
-        found = {
-            row[0]: reading_text(row[1:6], row[6])
-            for row in conn.execute(_USED, (json.dumps(wanted),))
-        }
+        found = {row[0]: reading_text(row[1:6], row[6]) for row in conn.execute(_USED, (json.dumps(wanted),))}
         for number in wanted:
             if number not in found:
                 raise LedgerError(
@@ -167,7 +172,8 @@ def _value_of(tell: NewTell) -> tuple[float | None, float | None]:
     se = finite_or_none(f"se of trial {tell.trial}", tell.se)
     if (tell.status is Status.OK) != (value is not None):
         raise UsageError(
-            f"trial {tell.trial}: expected a value if and only if the status is ok, got {tell.status.value}, {value!r}"
+            f"trial {tell.trial}: expected a value if and only if the status is ok, got "
+            f"{tell.status.value}, {value!r}"
         )
     if se is not None and se < 0:
         raise UsageError(f"se of trial {tell.trial}: expected a number >= 0, got {se!r}")

@@ -1,8 +1,8 @@
 """The writer. Every method is one transaction: lock, check the epoch, write, append the event, commit.
 
-Events are the campaign's facts: a run that was killed and resumed anywhere writes the same ones as a run that was not,
-apart from the time and the epoch. So nothing that depends on the process is in them: no attempts, leases, polls,
-snapshots, sessions, keys or identifiers of the file.
+Events are the campaign's facts: a run that was killed and resumed anywhere writes the same ones as a run that
+was not, apart from the time and the epoch. So nothing that depends on the process is in them: no attempts,
+leases, polls, snapshots, sessions, keys or identifiers of the file.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from blackopt.ledger.sqlite import sqlite3
 
 from blackopt.errors import Fenced, LedgerError, UsageError
 from blackopt.ledger import chain
@@ -33,6 +31,7 @@ from blackopt.ledger.rows import (
     TrialState,
     WindowRow,
 )
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.ledger.telling import SOURCE, TellWriter
 from blackopt.types import Reading
 
@@ -45,11 +44,14 @@ _HEAD = (
     " ifnull((SELECT hash FROM event ORDER BY seq DESC LIMIT 1), ?) FROM lease"
 )
 _ASK = (
-    'INSERT INTO trial(number, candidate, role, version, told_before, vector_sha, "window", lower, upper, deadline_us,'
-    " asked_us) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    'INSERT INTO trial(number, candidate, role, version, told_before, vector_sha, "window", lower, upper,'
+    " deadline_us, asked_us) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _VECTOR = "INSERT INTO vector(trial, body) VALUES(?, ?)"
-_WINDOW = 'INSERT INTO "window"(number, role, salt, start_us, end_us, control_lower, control_upper) VALUES(?, ?, ?, ?, ?, ?, ?)'
+_WINDOW = (
+    'INSERT INTO "window"(number, role, salt, start_us, end_us, control_lower, control_upper)'
+    " VALUES(?, ?, ?, ?, ?, ?, ?)"
+)
 _PUSH = "INSERT INTO push(trial, kind, key, epoch, body_sha, next_us) VALUES(?, ?, ?, ?, ?, ?)"
 _ATTEMPT = (
     "INSERT INTO push_attempt(trial, kind, n, at_us, outcome, detail)"
@@ -108,8 +110,8 @@ class Driver:
 
     Every method raises :class:`~blackopt.errors.Fenced` once a newer driver exists, a
     :class:`~blackopt.errors.RetriableError` where the disk is full or the file busy, and a
-    :class:`~blackopt.errors.LedgerError` where the ledger refuses. In each case nothing was written, and the driver
-    stays usable after the first two.
+    :class:`~blackopt.errors.LedgerError` where the ledger refuses. In each case nothing was written, and the
+    driver stays usable after the first two.
     """
 
     def __init__(self, ledger: Ledger, lock: DriverLock, epoch: int) -> None:
@@ -216,7 +218,8 @@ class Driver:
     ) -> None:
         """T3 otherwise: count the attempt, and try again at ``next_us``.
 
-        An order that was ``unknown`` once stays so: a later attempt that certainly failed says nothing of the first.
+        An order that was ``unknown`` once stays so: a later attempt that certainly failed says nothing of the
+        first.
 
         Raises:
             LedgerError: there is no such open order.
@@ -260,8 +263,8 @@ class Driver:
     def close(self, trials: Sequence[int], *, cause: str, at_us: int) -> list[PushRow]:
         """T5: stop serving trials; returns the orders to withdraw, in the order of ``trials``.
 
-        An order to apply that is still open is settled: ``refused`` where ``cause`` says so, else ``lapsed`` (it will not
-        be sent again, and what it may have started ends with its lease).
+        An order to apply that is still open is settled: ``refused`` where ``cause`` says so, else ``lapsed``
+        (it will not be sent again, and what it may have started ends with its lease).
         """
         open_apply = PushState.REFUSED if cause.startswith("refused") else PushState.LAPSED
         kind = PushKind.WITHDRAW
@@ -283,7 +286,8 @@ class Driver:
                 trials, TrialState.WITHDRAWING, sources=[TrialState.PUSHING, TrialState.LIVE], cause=cause
             )
             step.conn.executemany(
-                "UPDATE push SET state = ? WHERE trial = ? AND kind = 'apply' AND state IN ('pending', 'unknown')",
+                "UPDATE push SET state = ? WHERE trial = ? AND kind = 'apply' AND state IN ('pending', "
+                "'unknown')",
                 [(open_apply.value, trial) for trial in trials],
             )
             step.conn.executemany(
@@ -337,8 +341,9 @@ class Driver:
 
         Raises:
             AlreadyTold: a trial that was told before; nothing of the call is written.
-            UsageError: no tells, a value that does not fit its status, readings that are no numbers or of another trial.
-            LedgerError: a trial that is still in production, or a used reading that is not stored.
+            UsageError: no tells, a value that does not fit its status, readings that are no numbers or of
+            another trial. LedgerError: a trial that is still in production, or a used reading that is not
+            stored.
         """
         writer = TellWriter(tells, at_us)
         with self._transaction() as step:
@@ -353,11 +358,13 @@ class Driver:
             if not 0 <= tell_seq <= told:
                 raise UsageError(f"tell_seq: expected 0 to {told}, got {tell_seq!r}")
             step.conn.execute(
-                "INSERT OR REPLACE INTO snapshot(tell_seq, asked, optimizer_version, state, sha) VALUES(?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO snapshot(tell_seq, asked, optimizer_version, state, sha) VALUES(?, "
+                "?, ?, ?, ?)",
                 (tell_seq, asked, optimizer_version, state, sha256(state)),
             )
             step.conn.execute(
-                "DELETE FROM snapshot WHERE tell_seq NOT IN (SELECT tell_seq FROM snapshot ORDER BY tell_seq DESC LIMIT ?)",
+                "DELETE FROM snapshot WHERE tell_seq NOT IN (SELECT tell_seq FROM snapshot ORDER BY "
+                "tell_seq DESC LIMIT ?)",
                 (_SNAPSHOTS_KEPT,),
             )
 

@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blackopt.ledger.sqlite import sqlite3
-
 from blackopt.ledger.canonical import ask_line, observations_sha, reading_text, sha256, tell_line
 from blackopt.ledger.chain import GENESIS, broken, verify_links
 from blackopt.ledger.faults import damaged
+from blackopt.ledger.sqlite import sqlite3
 
 _TAIL = 64
 _EVENTS = "SELECT seq, at_us, epoch, kind, data, prev, hash FROM event"
 _TRIALS = (
-    'SELECT t.number, t.candidate, t.role, t.version, t.told_before, t."window", t.lower, t.upper, t.vector_sha, v.body'
-    " FROM trial AS t LEFT JOIN vector AS v ON v.trial = t.number ORDER BY t.number"
+    'SELECT t.number, t.candidate, t.role, t.version, t.told_before, t."window",'
+    " t.lower, t.upper, t.vector_sha, v.body FROM trial AS t"
+    " LEFT JOIN vector AS v ON v.trial = t.number ORDER BY t.number"
 )
 _TELLS = "SELECT seq, trial, status, value, se, obs_sha, cause, used FROM tell ORDER BY seq"
 _READINGS = 'SELECT metric, "window", arm, cohort, as_of_us, stats FROM reading WHERE id = ?'
