@@ -179,7 +179,7 @@ def _broken(title: str, group: str, entry: EntryPoint, why: str) -> Configuratio
 
 def _remedy(entry: EntryPoint, module: str) -> str:
     """What to install: the extra of the plug-in's own distribution that brings the module, if one does."""
-    top = module.split(".")[0]
+    top = module.split(".", maxsplit=1)[0]
     for requirement in (entry.dist.requires or []) if entry.dist else []:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", requirement)

@@ -29,7 +29,7 @@ def has_reference(value: object) -> bool:
     return isinstance(value, str) and any(token.group() != "$$" for token in _TOKEN.finditer(value))
 
 
-class _Missing(Exception):  # noqa: N818  becomes a located problem
+class _Missing(Exception):
     """A reference leads nowhere: (message, hint)."""
 
 

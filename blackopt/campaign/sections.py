@@ -141,14 +141,12 @@ class Sections:
     def _options(
         self, model: type[PluginOptions], written: Document, path: KeyPath, *, beside: Collection[str] = ()
     ) -> PluginOptions | None:
-        before = len(self.findings.problems)
         find_plain_passwords(written, path, self.findings)
         for at, text in secret_paths(model, written, path):
             if text and not has_reference(text):
                 report_plain_secret(text, at, self.findings, "is a secret in plain text")
         expanded = self.references.expand(written, path)
-        valid = validate(model, expanded, path, self.findings, foreign=True, beside=beside)
-        return valid if len(self.findings.problems) == before else None
+        return validate(model, expanded, path, self.findings, foreign=True, beside=beside)
 
 
 def core_section(

@@ -33,7 +33,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-class _Stop(Exception):  # noqa: N818  a jump out of the recursion, not an error
+class _Stop(Exception):
     """The rest of the text cannot be read; the problem is recorded."""
 
 

@@ -195,8 +195,8 @@ def test_all_problems_of_core_and_plugins_in_one_pass(campaign: str) -> None:
         ("min_units: 100", "min_unit: 100",
          "9:84: measure.metrics.visit_14d.min_unit: unknown key (did you mean `min_units`?)"),
         ("use: t-db", "use: t-web",
-         "7:8: measure.use: the connector `t-web` is not a Source: it has no read(), MetricOptions "
-         "(use another connector that is a Source"),
+         ("7:8: measure.use: the connector `t-web` is not a Source: it has no read(), MetricOptions "
+         "(use another connector that is a Source")),
         ("use: t-linear", "use: t-liner", "did you mean `t-linear`?"),
         ("use: t-linear, ", "", "3:1: policy.use: is required (installed policies: "),
         ("use: t-db", "use: [t-db]", "7:8: measure.use: must be the name of a plug-in (installed connectors: "),
@@ -208,8 +208,8 @@ def test_all_problems_of_core_and_plugins_in_one_pass(campaign: str) -> None:
         ("relative_to: control", "effect: absolute",
          "11:34: objective.effect: says nothing without `relative_to` (add relative_to: control)"),
         ("metric: unsubscribe_14d", "metric: unsubscribes",
-         "12:23: guardrails[0].metric: `unsubscribes` is not declared under `measure.metrics` "
-         "(did you mean `unsubscribe_14d`?)"),
+         ("12:23: guardrails[0].metric: `unsubscribes` is not declared under `measure.metrics` "
+         "(did you mean `unsubscribe_14d`?)")),
         ('"1.05 * control"', '"1.05 * kontrol"', "12:49: guardrails[0].at_most: must be a number, or a multiple"),
         ("min_units: 200", "at_least: 0", "12:14: guardrails[0]: needs exactly one of `at_most` and `at_least`"),
         ("min_units: 200}", "min_units: 200}, {metric: unsubscribe_14d, at_most: 0.1}",
@@ -220,15 +220,15 @@ def test_all_problems_of_core_and_plugins_in_one_pass(campaign: str) -> None:
          "13:48: traffic.control: must be more than 0%: the objective is relative to the control (such as"),
         ("share: 60%", "share: 0.0019%", "13:34: traffic.share: 0.0019% is too little for 16 arms"),
         ("max_in_flight: 16", "max_in_flight: 15",
-         "14:38: budget.max_in_flight: is less than the 16 arms of a window (the optimizer's population) "
-         "(at least 16, or arms: 15 under `traffic`)"),
+         ("14:38: budget.max_in_flight: is less than the 16 arms of a window (the optimizer's population) "
+         "(at least 16, or arms: 15 under `traffic`)")),
         ("poll: 15m", "poll: 15m, lease: 10m",
-         "15:42: schedule.lease: is shorter than `poll` (15m): every candidate would lapse between two polls "
-         "(at least 15m, better 45m)"),
+         ("15:42: schedule.lease: is shorter than `poll` (15m): every candidate would lapse between two polls "
+         "(at least 15m, better 45m)")),
         ("poll: 15m", "poll: 2d", "15:30: schedule.poll: is longer than `window` (1d)"),
         ("deadline: 30d", "deadline: 14d",
-         "15:45: schedule.deadline: is too early: `visit_14d` matures 14d1h after the window's end "
-         "(at least 14d1h15m: one poll more)"),
+         ("15:45: schedule.deadline: is too early: `visit_14d` matures 14d1h after the window's end "
+         "(at least 14d1h15m: one poll more)")),
         ("schedule: {window: 1d, poll: 15m, deadline: 30d}\n", "",
          "1:1: schedule: is required (a campaign with `push` needs all of push, measure, traffic, schedule)"),
         ("push: {", "evaluate: {use: t-call, call: a}\npush: {",
@@ -244,6 +244,27 @@ def test_all_problems_of_core_and_plugins_in_one_pass(campaign: str) -> None:
 def test_one_edit_one_problem_at_its_place(campaign: str, old: str, new: str, expected: str) -> None:
     found = lines_of(edited(campaign, old, new))
     assert any(expected in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("poll: 15m", "poll: 15m, lease: 15m"),
+        ("poll: 15m", "poll: 1d"),
+        ("deadline: 30d", "deadline: 14d1h15m"),
+        ("max_in_flight: 16", "max_in_flight: 16, confirm: 0"),
+        ("share: 60%", "share: 0.0020%"),
+    ],
+)
+def test_what_is_just_enough_is_accepted(campaign: str, old: str, new: str) -> None:
+    assert parse(edited(campaign, old, new), env={}).mode is Form.PRODUCTION
+
+
+def test_a_rule_of_the_plugin_is_not_blamed_on_a_reference_that_leads_nowhere(campaign: str) -> None:
+    text = edited(campaign, 'url: "http://127', 'mode: fast, secret: "${GONE}", url: "http://127')
+    assert [line.split(" (")[0] for line in lines_of(text)] == [
+        "5:40: push.secret: the environment has no GONE"
+    ]
 
 
 @pytest.mark.parametrize("section", ["policy", "optimizer", "objective", "budget"])
