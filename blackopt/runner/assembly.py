@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
@@ -106,8 +107,9 @@ def open_ledger(spec: CampaignSpec, *, read_only: bool = False) -> Ledger:
     """
     ledger = Ledger.open(spec.ledger, read_only=read_only)
     if ledger.campaign.config_sha != spec.sha256:
+        edited = _edited(spec, ledger)
         ledger.close()
-        raise _edited(spec, ledger)
+        raise edited
     return ledger
 
 
@@ -154,8 +156,6 @@ def _missing(spec: CampaignSpec, section: str) -> ConfigurationError:
 
 
 def _edited(spec: CampaignSpec, ledger: Ledger) -> ConfigurationError:
-    import json
-
     lines = changes(json.loads(ledger.campaign.config), spec.document)
     return ConfigurationError(
         "the campaign was edited after it started",

@@ -82,7 +82,8 @@ class EvaluationLane:
         else:
             return
         self.driver.ask(trials, at_us=now_us)
-        self.notify(Notice("asked", f"{len(trials)} {trials[0].role} trials", {"trials": len(trials)}))
+        text = f"{trials[0].role}, {len(trials)} trial{'s' if len(trials) > 1 else ''}"
+        self.notify(Notice("asked", text, {"trials": len(trials)}))
         for trial in self.ledger.trials(states=[TrialState.ASKED], first=trials[0].number):
             self._start(trial)
 

@@ -196,7 +196,7 @@ class ProductionLane:
                 continue
             _check_fence(receipt)
             self.driver.withdrawn([trial.number], at_us=now_us)
-            self.notify(Notice("withdrawn", f"{trial.arm} withdrawn: {trial.cause}", {"trial": trial.number}))
+            self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
 
     # -- tell ----------------------------------------------------------------------------------------------------
 
@@ -271,7 +271,8 @@ class ProductionLane:
             replace(trial, window=number, slice=part, deadline_us=deadline_us) for trial, part in zip(trials, slices, strict=True)
         ]
         self.driver.ask(placed, window=window, at_us=now_us)
-        self.notify(Notice("asked", f"window {number}: {len(placed)} {role} arms", {"window": number, "arms": len(placed)}))
+        arms = f"{len(placed)} arm{'s' if len(placed) > 1 else ''}"
+        self.notify(Notice("asked", f"window {number}: {role}, {arms}", {"window": number, "arms": len(placed)}))
 
     def _push(self, now_us: int) -> None:
         windows = {window.number: window for window in self.ledger.windows()}
@@ -297,10 +298,10 @@ class ProductionLane:
         _check_fence(receipt)
         if receipt.outcome is Outcome.REFUSED:
             self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
-            self.notify(Notice("refused", f"{trial.arm} refused: {receipt.detail}", {"trial": trial.number}))
+            self.notify(Notice("refused", f"{trial.arm}: {receipt.detail}", {"trial": trial.number}))
         else:
             self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
-            self.notify(Notice("live", f"{trial.arm} live", {"trial": trial.number}))
+            self.notify(Notice("live", trial.arm, {"trial": trial.number}))
 
     def _renew(self, trial: TrialRow, window: WindowRow, now_us: int) -> None:
         if now_us >= window.end_us:
@@ -352,7 +353,8 @@ class ProductionLane:
 
     def _trouble(self, step: str, error: RetriableError) -> None:
         self.troubles += 1
-        self.notify(Notice("trouble", f"{step}: {error.what} ({error.why})" if error.why else f"{step}: {error.what}"))
+        about = "; ".join(part for part in (error.where, error.why) if part)
+        self.notify(Notice("trouble", f"{step}: {error.what}" + (f" ({about})" if about else "")))
 
 
 def _window(trial: TrialRow) -> int:
