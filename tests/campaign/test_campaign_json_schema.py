@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from typing import Any
 
@@ -15,9 +16,16 @@ from blackopt.errors import DiagnosticsError
 pytestmark = pytest.mark.usefixtures("throwaway")
 
 
+@functools.cache
+def schema_text() -> str:
+    """Every test has the same plug-ins installed, so the schema is made once."""
+    return json.dumps(json_schema())
+
+
 @pytest.fixture
 def schema() -> dict[str, Any]:
-    return json_schema()
+    found: dict[str, Any] = json.loads(schema_text())
+    return found
 
 
 def test_it_is_a_schema_and_deterministic(schema: dict[str, Any]) -> None:
