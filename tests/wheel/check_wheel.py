@@ -1,4 +1,4 @@
-"""Build the wheel, install it into an empty environment with the source out of reach, and run a campaign with it."""
+"""Build the source archive and from it the wheel; with the source out of reach, run a campaign with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "blackopt": ROOT / "blackopt",
+    "blackopt_connectors": ROOT / "connectors" / "blackopt_connectors",
+    "blackopt_policies": ROOT / "policies" / "blackopt_policies",
+}
 
 CAMPAIGN = """\
 version: 1
@@ -27,23 +33,39 @@ def depth(params):
 """
 
 PROBE = """\
-import importlib.resources as r, blackopt, blackopt_connectors, blackopt_policies
+import sys, blackopt, blackopt_connectors, blackopt_policies
 for package in (blackopt, blackopt_connectors, blackopt_policies):
     assert "site-packages" in package.__file__, package.__file__
-    assert r.files(package).joinpath("py.typed").is_file(), package
 from blackopt import plugins
 for group in ("optimizers", "policies", "connectors", "clocks"):
+    assert plugins.names(group), group
     for name in plugins.names(group):
         plugins.find(group, name)
-        print(group, name)
 """
+
+VERBS = (
+    ["--version"],
+    ["init", "offer"],
+    ["schema"],
+    ["plugins"],
+    ["check"],
+    ["run", "-q"],
+    ["best"],
+    ["status"],
+    ["trials"],
+    ["report"],
+    ["backup", "copy.db"],
+)
 
 
 def main() -> None:
+    """Exit with 1 and the output of the first command that fails."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)], folder)
+        # Without --wheel or --sdist, the wheel is built from the source archive: both are tried.
+        run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)], folder)
         [wheel] = folder.glob("*.whl")
+        compare(wheel)
         venv.create(folder / "env", with_pip=True)
         python = str(folder / "env" / "bin" / "python")
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -52,13 +74,29 @@ def main() -> None:
         (folder / "campaign.yaml").write_text(CAMPAIGN)
         (folder / "valley.py").write_text(EVALUATOR)
         run([python, "-c", PROBE], folder)
-        blackopt = str(folder / "env" / "bin" / "blackopt")
-        for arguments in (["--help"], ["schema"], ["plugins"], ["check"], ["run", "-q"], ["best"], ["status"]):
-            run([blackopt, *arguments], folder)
+        for arguments in VERBS:
+            run([str(folder / "env" / "bin" / "blackopt"), *arguments], folder)
     sys.stdout.write("the wheel works with the source out of reach\n")
 
 
+def compare(wheel: Path) -> None:
+    """Every file of the packages is in the wheel, also those that are not Python, and nothing else is."""
+    expected = {
+        f"{package}/{path.relative_to(folder).as_posix()}"
+        for package, folder in PACKAGES.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+    if missing := sorted(expected - found):
+        raise SystemExit(f"{wheel.name} lacks {', '.join(missing)}")
+    if added := sorted(found - expected):
+        raise SystemExit(f"{wheel.name} has more than the packages: {', '.join(added)}")
+
+
 def run(command: list[str], folder: Path) -> None:
+    """Run one command in ``folder``, with nothing in its environment that leads back to the source."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
