@@ -1,0 +1,1 @@
+"""A telephone campaign on real data: whom to call, tuned while the calls go on."""
