@@ -35,6 +35,21 @@ def test_every_unit_gets_what_its_bucket_says(bench: Any) -> None:
     assert seen == {None, "control", "t1", "t2"}
 
 
+@pytest.mark.parametrize(
+    ("lower", "upper", "inside"), [(0, 1, True), (-1, 1, True), (-1, 0, False), (1, 2, False)]
+)
+def test_slices_include_their_lower_bound_and_not_their_upper(
+    bench: Any, lower: int, upper: int, inside: bool
+) -> None:
+    at = bucket("email-offer", "7.1", "u1")
+    around, elsewhere = [at + lower, at + upper], [at + 100, at + 200]
+    for trial, (own, control, arm) in enumerate([(around, elsewhere, "t0"), (elsewhere, around, "control")]):
+        placement = {"window": 1, "salt": "7.1", "slice": own, "control": control}
+        assert bench.push(trial=trial, placement=placement)[0] == 200
+        assert bench.arms.assign("email-offer", "u1").arm == (arm if inside else None)
+        bench.withdraw(trial=trial)
+
+
 def test_artifacts_are_loaded_once_per_push_and_never_by_a_reader(bench: Any) -> None:
     bench.push()
     loaded = list(bench.loaded)
@@ -109,22 +124,24 @@ def test_readers_never_see_half_an_order(bench: Any) -> None:
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    trial = 0
-    while trial < 300 or len(seen) < 10:
-        placement = {
-            "window": trial,
-            "salt": f"7.{trial}",
-            "slice": [0, 500_000],
-            "control": [500_000, 900_000],
-        }
-        text = json.dumps({"price": price(f"t{trial}")})
-        assert bench.push(trial=trial, text=text, placement=placement)[0] == 200
-        if trial % 3 == 0:
-            assert bench.withdraw(trial=trial)[0] == 200
-        trial += 1
-    done.set()
-    for reader in readers:
-        reader.join()
+    try:
+        for trial in range(5000):
+            if trial > 300 and len(seen) > 10:
+                break
+            placement = {
+                "window": trial,
+                "salt": f"7.{trial}",
+                "slice": [0, 500_000],
+                "control": [500_000, 900_000],
+            }
+            text = json.dumps({"price": price(f"t{trial}")})
+            assert bench.push(trial=trial, text=text, placement=placement)[0] == 200
+            if trial % 3 == 0:
+                assert bench.withdraw(trial=trial)[0] == 200
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
     assert problems == []
     assert {None, "control"} < seen
 

@@ -225,7 +225,7 @@ def test_f12_when_orders_cannot_be_written_nothing_new_is_served_and_withdrawals
 ) -> None:
     bench.push()
     beside = Path(f"{bench.state}.tmp")
-    beside.symlink_to("/dev/full")  # not followed: opening it fails, as a full or failing disk would
+    beside.symlink_to("/dev/full")  # a write fails, as on a full disk
     status, answer = bench.push(trial=2)
     assert (status, answer["outcome"], answer["detail"].partition(":")[0]) == (503, "unavailable", "state")
     assert [arm["trial"] for arm in bench.live()] == [1]
@@ -238,6 +238,14 @@ def test_f12_when_orders_cannot_be_written_nothing_new_is_served_and_withdrawals
     bench.start()
     assert bench.push()[1]["detail"].startswith("withdrawn: ")
     assert bench.push(trial=2)[1]["outcome"] == "applied"
+
+
+def test_f67_a_link_planted_beside_the_state_file_is_not_written_through(bench: Any) -> None:
+    victim = bench.state.with_name("victim")
+    victim.write_bytes(b"precious")
+    Path(f"{bench.state}.tmp").symlink_to(victim)
+    assert bench.push()[0] == 503
+    assert victim.read_bytes() == b"precious"
 
 
 def test_two_processes_cannot_share_a_state_file(bench: Any) -> None:
