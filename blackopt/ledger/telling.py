@@ -9,7 +9,6 @@ from typing import Any
 from blackopt.errors import AlreadyTold, LedgerError, UsageError
 from blackopt.ledger.canonical import (
     EMPTY_SHA,
-    Place,
     finite_or_none,
     observations_sha,
     reading_text,
@@ -25,7 +24,7 @@ from blackopt.types import Reading, Role, Status
 SOURCE = "tell"
 """The source of readings that arrive together with their tell."""
 
-_TELLABLE = (TrialState.ASKED, TrialState.AWAITING)
+_TELLABLE = (TrialState.ASKED.value, TrialState.AWAITING.value)
 _TRIALS = (
     'SELECT number, candidate, role, state, "window" FROM trial'
     " WHERE number IN (SELECT value FROM json_each(?))"
@@ -61,87 +60,61 @@ class TellWriter:
         self.new = [[(reading, _stats_of(tell, reading)) for reading in tell.readings] for tell in tells]
 
     def write(self, conn: sqlite3.Connection) -> tuple[list[TellRow], dict[str, object]]:
-        """Inside a transaction: readings, tells (whose trigger ends the trials); returns rows and the event's
-        data."""
+        """Readings and tells (whose trigger ends the trials), inside a transaction.
+
+        Returns:
+            The tells as they stand now, and the event's data.
+        """
         trials = self._trials(conn)
         used = self._used(conn)
-        (seq,) = conn.execute("SELECT ifnull(max(seq), 0) FROM tell").fetchone()
-        first = seq + 1
+        (told_before,) = conn.execute("SELECT ifnull(max(seq), 0) FROM tell").fetchone()
         (last_id,) = conn.execute("SELECT ifnull(max(id), 0) FROM reading").fetchone()
+        at_us = self.at_us
         stored: list[tuple[Any, ...]] = []
         rows: list[tuple[Any, ...]] = []
         told: list[TellRow] = []
         lines: list[str] = []
-        for tell, (value, se), fresh in zip(self.tells, self.values, self.new, strict=True):
-            number, status = tell.trial, tell.status.value
-            candidate, role = trials[number]
-            ids, texts = list(tell.used), [used[i] for i in tell.used]
+        facts = zip(self.tells, self.values, self.new, strict=True)
+        for seq, (tell, (value, se), fresh) in enumerate(facts, told_before + 1):
+            number, status, cause = tell.trial, tell.status, tell.cause
+            candidate, role, window = trials[number]
+            ids, texts = [*tell.used], [used[i] for i in tell.used]
             for reading, stats in fresh:
                 last_id += 1
-                ids.append(last_id)
-                texts.append(reading_text(_place(reading), stats))
-                stored.append(
-                    (
-                        last_id,
-                        reading.metric,
-                        reading.window,
-                        reading.arm,
-                        reading.cohort,
-                        reading.as_of_us,
-                        stats,
-                        number,
-                        self.at_us,
+                place = reading.metric, reading.window, reading.arm, reading.cohort, reading.as_of_us
+                if place[1] != window:
+                    raise UsageError(
+                        f"readings of trial {number}: expected window {window}, got {reading.window!r}"
                     )
-                )
+                ids.append(last_id)
+                texts.append(reading_text(place, stats))
+                stored.append((last_id, *place, stats, number, at_us))
             obs_sha = observations_sha(texts) if texts else EMPTY_SHA
-            seq += 1
-            rows.append(
-                (
-                    seq,
-                    number,
-                    status,
-                    value,
-                    se,
-                    tell.cause,
-                    f"[{','.join(map(str, ids))}]",
-                    obs_sha,
-                    self.at_us,
-                )
-            )
-            lines.append(tell_line(seq, number, status, value, se, obs_sha, tell.cause))
-            told.append(TellRow(seq, number, candidate, role, tell.status, value, se, obs_sha, self.at_us))
+            word = "ok" if status is Status.OK else status.value
+            lines.append(tell_line(seq, number, word, value, se, obs_sha, cause))
+            rows.append((seq, number, word, value, se, cause, str(ids), obs_sha, at_us))
+            told.append(TellRow(seq, number, candidate, role, status, value, se, obs_sha, at_us))
         conn.executemany(_READING, stored)
         conn.executemany(_TELL, rows)
-        data: dict[str, object] = {"first": first, "count": len(rows), "sha": sha256("".join(lines))}
+        data: dict[str, object] = {
+            "first": told_before + 1,
+            "count": len(rows),
+            "sha": sha256("".join(lines)),
+        }
         if len(rows) == 1:
             data |= {"trial": self.numbers[0], "status": rows[0][2]}
         return told, data
 
-    def _trials(self, conn: sqlite3.Connection) -> dict[int, tuple[int | None, Role]]:
-        """Candidate and role of each trial, if all of them can be told now."""
-        found: dict[int, tuple[int | None, Role]] = {}
-        windows: dict[int, int] = {}
+    def _trials(self, conn: sqlite3.Connection) -> dict[int, tuple[int | None, Role, int]]:
+        """Candidate, role and window of each trial, if all of them can be told now."""
+        found: dict[int, tuple[int | None, Role, int]] = {}
         for number, candidate, role, state, window in conn.execute(_TRIALS, (json.dumps(self.numbers),)):
-            if state == TrialState.TOLD:
-                raise AlreadyTold(f"trial {number}: it was told before; the first tell stands")
             if state not in _TELLABLE:
-                raise LedgerError(
-                    f"Trial {number} is {state}: it cannot be told while production may still serve it",
-                    where=f"trial {number}",
-                    safe="nothing was changed",
-                    next_step="withdraw it first",
-                )
-            found[number] = candidate, _ROLES[role]
-            windows[number] = window or 0
-        for tell in self.tells:
-            if tell.trial not in found:
-                raise UsageError(f"tells: there is no trial {tell.trial!r} in this ledger")
-            for reading in tell.readings:
-                if reading.window != windows[tell.trial]:
-                    raise UsageError(
-                        f"readings of trial {tell.trial}: expected window {windows[tell.trial]}, got "
-                        f"{reading.window!r}"
-                    )
+                raise _untellable(number, state)
+            found[number] = candidate, _ROLES[role], window or 0
+        for number in self.numbers:
+            if number not in found:
+                raise UsageError(f"tells: there is no trial {number!r} in this ledger")
         return found
 
     def _used(self, conn: sqlite3.Connection) -> dict[int, str]:
@@ -160,8 +133,15 @@ class TellWriter:
         return found
 
 
-def _place(reading: Reading) -> Place:
-    return reading.metric, reading.window, reading.arm, reading.cohort, reading.as_of_us
+def _untellable(number: int, state: str) -> AlreadyTold | LedgerError:
+    if state == TrialState.TOLD:
+        return AlreadyTold(f"trial {number}: it was told before; the first tell stands")
+    return LedgerError(
+        f"Trial {number} is {state}: it cannot be told while production may still serve it",
+        where=f"trial {number}",
+        safe="nothing was changed",
+        next_step="withdraw it first",
+    )
 
 
 _ROLES = {role.value: role for role in Role}

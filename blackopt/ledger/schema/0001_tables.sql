@@ -33,7 +33,7 @@ CREATE TABLE lease(
 
 CREATE TABLE session(
   epoch INTEGER PRIMARY KEY CHECK(epoch > 0),
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   pid INTEGER NOT NULL,
   host TEXT NOT NULL,
   started_us INTEGER NOT NULL
@@ -41,7 +41,7 @@ CREATE TABLE session(
 
 CREATE TABLE "window"(
   number INTEGER PRIMARY KEY CHECK(number > 0),
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   role TEXT NOT NULL CHECK(role = 'search' OR role = 'confirm'),
   salt TEXT NOT NULL,
   start_us INTEGER NOT NULL,
@@ -57,7 +57,7 @@ CREATE TRIGGER window_kept BEFORE DELETE ON "window" BEGIN SELECT RAISE(ABORT, '
 
 CREATE TABLE trial(
   number INTEGER PRIMARY KEY CHECK(number >= 0),
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   candidate INTEGER UNIQUE CHECK(candidate >= 0),
   role TEXT NOT NULL CHECK(role = 'search' OR role = 'confirm'),
   version INTEGER NOT NULL,
@@ -68,8 +68,7 @@ CREATE TABLE trial(
   upper INTEGER,
   deadline_us INTEGER,
   asked_us INTEGER NOT NULL,
-  state TEXT NOT NULL DEFAULT 'ASKED'
-    CHECK(state = 'ASKED' OR state = 'PUSHING' OR state = 'LIVE' OR state = 'WITHDRAWING' OR state = 'AWAITING' OR state = 'TOLD'),
+  state TEXT NOT NULL DEFAULT 'ASKED',  -- its values are those of trial_starts and trial_edge
   cause TEXT NOT NULL DEFAULT '',
   live_us INTEGER,
   lease_until_us INTEGER,
@@ -81,18 +80,17 @@ CREATE INDEX trial_window ON trial("window") WHERE "window" IS NOT NULL;
 CREATE TRIGGER trial_starts BEFORE INSERT ON trial
   WHEN NEW.state <> 'ASKED' OR NEW.number <> (SELECT ifnull(max(number), -1) + 1 FROM trial)
   BEGIN SELECT RAISE(ABORT, 'trials are numbered without gaps and start as ASKED'); END;
+-- The legal edges; the last one needs the tell that makes it.
 CREATE TRIGGER trial_edge BEFORE UPDATE OF state ON trial
-  WHEN NOT CASE OLD.state
-    WHEN 'ASKED' THEN NEW.state IN ('PUSHING', 'TOLD')
-    WHEN 'PUSHING' THEN NEW.state IN ('LIVE', 'WITHDRAWING')
-    WHEN 'LIVE' THEN NEW.state = 'WITHDRAWING'
-    WHEN 'WITHDRAWING' THEN NEW.state = 'AWAITING'
-    WHEN 'AWAITING' THEN NEW.state = 'TOLD'
+  WHEN NOT CASE NEW.state
+    WHEN 'TOLD' THEN (OLD.state = 'AWAITING' OR OLD.state = 'ASKED')
+      AND EXISTS (SELECT 1 FROM tell WHERE trial = NEW.number)
+    WHEN 'PUSHING' THEN OLD.state = 'ASKED'
+    WHEN 'LIVE' THEN OLD.state = 'PUSHING'
+    WHEN 'WITHDRAWING' THEN OLD.state = 'LIVE' OR OLD.state = 'PUSHING'
+    WHEN 'AWAITING' THEN OLD.state = 'WITHDRAWING'
     ELSE 0 END
   BEGIN SELECT RAISE(ABORT, 'illegal transition'); END;
-CREATE TRIGGER trial_told BEFORE UPDATE OF state ON trial
-  WHEN NEW.state = 'TOLD' AND NOT EXISTS (SELECT 1 FROM tell WHERE trial = NEW.number)
-  BEGIN SELECT RAISE(ABORT, 'a trial is TOLD by its tell alone'); END;
 CREATE TRIGGER trial_frozen BEFORE UPDATE OF number, campaign_id, candidate, role, version, told_before, vector_sha, "window",
   lower, upper, deadline_us, asked_us ON trial BEGIN SELECT RAISE(ABORT, 'trial is immutable'); END;
 CREATE TRIGGER trial_kept BEFORE DELETE ON trial BEGIN SELECT RAISE(ABORT, 'append-only'); END;
@@ -108,7 +106,7 @@ CREATE TRIGGER vector_kept BEFORE DELETE ON vector BEGIN SELECT RAISE(ABORT, 'ap
 CREATE TABLE push(
   trial INTEGER NOT NULL REFERENCES trial(number),
   kind TEXT NOT NULL CHECK(kind = 'apply' OR kind = 'withdraw'),
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   key TEXT NOT NULL UNIQUE,
   epoch INTEGER NOT NULL,
   body_sha TEXT NOT NULL,
@@ -139,7 +137,7 @@ CREATE TABLE push_attempt(
 -- Sufficient statistics, every revision. The identity says what may exist once; a quarantined arm is noted once, not once a poll.
 CREATE TABLE reading(
   id INTEGER PRIMARY KEY,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   source TEXT NOT NULL,
   metric TEXT NOT NULL,
   "window" INTEGER NOT NULL,
@@ -161,7 +159,7 @@ CREATE TRIGGER reading_kept BEFORE DELETE ON reading BEGIN SELECT RAISE(ABORT, '
 -- Same identity, other statistics: the first is kept, the second is noted here.
 CREATE TABLE conflict(
   id INTEGER PRIMARY KEY,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   source TEXT NOT NULL,
   metric TEXT NOT NULL,
   "window" INTEGER NOT NULL,
@@ -176,7 +174,7 @@ CREATE TABLE conflict(
 -- What no metric can be computed from (NaN, text, a negative count), once per place and reason.
 CREATE TABLE rejected(
   id INTEGER PRIMARY KEY,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   source TEXT NOT NULL,
   metric TEXT NOT NULL,
   "window" TEXT NOT NULL,
@@ -191,7 +189,7 @@ CREATE TABLE rejected(
 CREATE TABLE watermark(
   "window" INTEGER NOT NULL,
   metric TEXT NOT NULL,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   as_of_us INTEGER NOT NULL,
   polled_us INTEGER NOT NULL,
   PRIMARY KEY("window", metric)
@@ -199,7 +197,7 @@ CREATE TABLE watermark(
 
 CREATE TABLE tell(
   seq INTEGER PRIMARY KEY,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   trial INTEGER NOT NULL UNIQUE REFERENCES trial(number),
   status TEXT NOT NULL CHECK(status = 'ok' OR status = 'failed' OR status = 'infeasible' OR status = 'expired' OR status = 'void'),
   value REAL CHECK(abs(value) <= 1.7976931348623157e308),
@@ -223,7 +221,7 @@ CREATE TRIGGER tell_kept BEFORE DELETE ON tell BEGIN SELECT RAISE(ABORT, 'append
 
 CREATE TABLE snapshot(
   tell_seq INTEGER PRIMARY KEY,
-  campaign_id INTEGER NOT NULL DEFAULT 1 REFERENCES campaign(id),
+  campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
   asked INTEGER NOT NULL,
   optimizer_version TEXT NOT NULL,
   state BLOB NOT NULL,
