@@ -1,7 +1,7 @@
 """blackopt moves a business metric that nobody can differentiate.
 
-The public names are the ones in ``__all__``; they are imported when first used, so that ``import blackopt`` and
-``blackopt --help`` cost nothing.
+The public names are the ones in ``__all__``; they are imported when first used, so that ``import blackopt``
+and ``blackopt --help`` cost nothing.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from blackopt import plugins
 from blackopt.campaign import CampaignSpec, from_mapping, load
 from blackopt.errors import UsageError
@@ -83,7 +85,8 @@ class Campaign:
             DiagnosticsError: the file is wrong; every problem with its line.
         """
         campaign = cls.__new__(cls)
-        campaign._setup(load(Path(path), env=os.environ if env is None else env), evaluator=None, clock=clock)
+        spec = load(Path(path), env=os.environ if env is None else env)
+        campaign._setup(spec, evaluator=None, clock=clock)  # noqa: SLF001 - a second constructor
         return campaign
 
     def _setup(self, spec: CampaignSpec, *, evaluator: Evaluator | None, clock: Clock | None) -> None:
@@ -131,7 +134,7 @@ class Campaign:
         with self._parts() as parts:
             at_us = parts.clock.now_us()
             exists = self.spec.ledger.exists()
-            with (open_ledger(self.spec) if exists else create_ledger(self.spec, parts, at_us)) as ledger:
+            with open_ledger(self.spec) if exists else create_ledger(self.spec, parts, at_us) as ledger:
                 return manual.ask(parts, ledger, n)
 
     def tell(self, number: int, value: float | None, *, se: float | None = None, failed: str = "") -> None:
@@ -144,7 +147,7 @@ class Campaign:
             failed: why there is no value.
 
         Raises:
-            UsageError: no such trial, a value that is not finite, or a trial that was told something else before.
+            UsageError: no such trial, a value that is not finite, or a trial that was told otherwise before.
         """
         with self._parts() as parts, open_ledger(self.spec) as ledger:
             manual.tell(parts, ledger, number, value, se=se, failed=failed)
@@ -162,17 +165,28 @@ class Optimizer:
         options: of that optimizer.
 
     Raises:
-        UsageError, ConfigurationError, pydantic.ValidationError: a space, name or option that is wrong.
+        UsageError: a space or an option that is wrong.
+        ConfigurationError: there is no such optimizer.
     """
 
     def __init__(self, space: Mapping[str, Any], use: str = "cma-es", **options: object) -> None:
+        if not isinstance(space, Mapping):
+            raise UsageError(
+                f"space: expected names and blocks, such as {{'x': {{'float': [0, 1]}}}}, got {space!r}"
+            )
         self.space = Space.from_spec(space)
         cls = cast("type[OptimizerProtocol]", plugins.find("optimizers", use))
-        self._optimizer = cls(self.space, self.space.start(), cls.Options.model_validate(options))
+        try:
+            checked = cls.Options.model_validate(options)
+        except ValidationError as error:
+            raise UsageError(_wrong_options(use, error)) from error
+        self._optimizer = cls(self.space, self.space.start(), checked)
 
     def ask(self, n: int) -> list[Proposal]:
         """Draw n candidates; never waits for a tell."""
-        return [Proposal(candidate, self.space.decode(candidate.vector)) for candidate in self._optimizer.ask(n)]
+        return [
+            Proposal(candidate, self.space.decode(candidate.vector)) for candidate in self._optimizer.ask(n)
+        ]
 
     def tell(self, number: int, loss: float | None, *, se: float | None = None) -> None:
         """Report the loss (lower is better) of one candidate, in any order; None where it failed.
@@ -199,6 +213,12 @@ class Proposal:
 
     def __repr__(self) -> str:
         return f"Proposal(number={self.number}, params={self.params})"
+
+
+def _wrong_options(use: str, error: ValidationError) -> str:
+    """Every problem on one line, as ``population: Input should be greater than 1, got 0``."""
+    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+    return f"options of {use}: " + "; ".join(problems)
 
 
 def _identifier(function: Callable[..., object]) -> str:

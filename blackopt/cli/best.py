@@ -16,17 +16,22 @@ from blackopt.sdk import Campaign
 
 def best(path: Path, output: Output) -> None:
     """Read the ledger and print."""
-    show(Campaign.load(path).results(), output)
+    campaign = Campaign.load(path)
+    show(campaign, campaign.results(), output)
 
 
-def show(found: Results, output: Output) -> None:
+def show(campaign: Campaign, found: Results, output: Output) -> None:
     """Print results that are at hand."""
     if output is Output.JSON:
         as_json(as_data(found))
         return
     typer.echo(headline(found))
     typer.echo("")
-    as_table(["parameter", "incumbent", "recommended"], [[n, found.incumbent[n], v] for n, v in found.parameters.items()])
+    before = "start" if campaign.spec.push is None else "incumbent"
+    as_table(
+        ["parameter", before, "recommended"],
+        [[n, found.incumbent[n], v] for n, v in found.parameters.items()],
+    )
 
 
 def as_data(found: Results) -> Mapping[str, object]:

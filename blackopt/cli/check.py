@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blackopt.campaign import load
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_table
+from blackopt.cli.main import Output, complain
+from blackopt.cli.output import as_json, as_table, plural
 from blackopt.errors import BlackoptError
 from blackopt.protocols import Evaluator, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger
@@ -15,17 +15,20 @@ from blackopt.runner.budget import trials_asked
 
 
 def check(path: Path, output: Output) -> None:
-    """Validate, build every plug-in, reach every address; print a line for each, fail on the first kind of failure."""
+    """Validate, build every plug-in, reach every address: a line for each, then every failure in full."""
     import os
 
     spec = load(path, env=os.environ)
     done: list[tuple[str, str, str]] = [("campaign", str(path), f"{spec.mode} campaign {spec.name}")]
-    failure: BlackoptError | None = None
+    failures: list[BlackoptError] = []
     with Parts(spec) as parts:
         space = parts.policy.space
-        done.append(("policy", spec.policy.use, f"{space.size} parameters"))
+        done.append(("policy", spec.policy.use, plural(space.size, "dimension")))
         learner = parts.learner()
-        done.append(("optimizer", spec.optimizer.use, f"ready, {learner.optimizer.group} candidate(s) to a group"))
+        group = learner.optimizer.group
+        done.append(
+            ("optimizer", spec.optimizer.use, f"ready, asks in groups of {group}" if group > 1 else "ready")
+        )
         builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator]]] = []
         if spec.push is not None and spec.measure is not None:
             builders = [("push", spec.push.use, parts.target), ("measure", spec.measure.use, parts.source)]
@@ -36,15 +39,25 @@ def check(path: Path, output: Output) -> None:
                 done.append((section, use, build().check()))
             except BlackoptError as error:
                 done.append((section, use, f"failed: {error.what}"))
-                failure = failure or error
+                failures.append(error)
         if spec.ledger.exists():
             with open_ledger(spec, read_only=True) as ledger:
-                done.append(("ledger", str(spec.ledger), f"{trials_asked(ledger.counts())} trials, {ledger.campaign.mode}"))
+                done.append(
+                    (
+                        "ledger",
+                        str(spec.ledger),
+                        f"{plural(trials_asked(ledger.counts()), 'trial')}, {ledger.campaign.mode}",
+                    )
+                )
         else:
             done.append(("ledger", str(spec.ledger), "will be created"))
     if output is Output.JSON:
         as_json([{"section": section, "use": use, "result": result} for section, use, result in done])
     else:
         as_table(["section", "use", "result"], done)
-    if failure is not None:
-        raise failure
+    for failure in failures:
+        failure.next_step = failure.next_step or "mend this, then run `blackopt check` again"
+    for failure in failures[:-1]:
+        complain(failure)
+    if failures:
+        raise failures[-1]

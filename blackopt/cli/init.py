@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import shutil
+import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from blackopt.errors import ConfigurationError
 
 STARTER = ("campaign.yaml", "production.py", "queries/bought.sql", "queries/complained.sql")
 SECRET = "secret.txt"  # noqa: S105 - the name of a file
+PORT = "8801"
+"""The port that the starter's files name."""
 
 
-def init(directory: Path) -> None:
+def init(directory: Path, port: int) -> None:
     """Copy the starter; never over anything that exists.
 
     Raises:
@@ -32,11 +37,19 @@ def init(directory: Path) -> None:
         to = directory / name
         to.parent.mkdir(parents=True, exist_ok=True)
         with as_file(files("blackopt.cli") / "starter" / name) as source:
-            to.write_bytes(source.read_bytes())
+            to.write_text(source.read_text(encoding="utf-8").replace(PORT, str(port)), encoding="utf-8")
     secret = directory / SECRET
     secret.touch(mode=0o600)
     secret.write_text(secrets.token_hex(32) + "\n")
-    folder = "" if directory == Path() else f"cd {directory} && "
     for name in (*STARTER, SECRET):
         typer.echo(str(directory / name))
-    typer.echo(f"\nnext: {folder}python production.py &\n      {folder}blackopt check && blackopt run", err=True)
+    steps = [f"{_python()} production.py &", "blackopt check", "blackopt run", "blackopt best"]
+    if directory.resolve() != Path.cwd():
+        steps.insert(0, f"cd {shlex.quote(str(directory))}")
+    typer.echo("\nnext:  " + "\n       ".join(steps), err=True)
+
+
+def _python() -> str:
+    """The Python that has blackopt: by its short name where the shell finds the same one."""
+    found = shutil.which("python")
+    return "python" if found and Path(found).parent == Path(sys.executable).parent else sys.executable

@@ -1,21 +1,24 @@
-"""The command line's grammar and its exit codes. Each verb's work is in the module of its name, imported lazily.
+"""The command line's grammar and its exit codes. Each verb's work is in the module of its name.
 
-Exit codes: 0 done or nothing due · 1 failed · 2 usage or configuration · 3 a guardrail stopped it · 70 a bug of blackopt ·
-75 temporary, run again · 130 and 143 interrupted, saved. Data goes to stdout, progress and errors to stderr.
+Exit codes: 0 done or nothing due · 1 failed · 2 usage or configuration · 3 a guardrail stopped it and a
+person must look · 70 a bug of blackopt · 75 temporary, run again · 130 and 143 interrupted, saved. Data goes
+to stdout, progress and errors to stderr. Typer answers wrong options; what a verb raises is answered here.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
-from blackopt.errors import BlackoptError, UsageError
+from blackopt.errors import BlackoptError, DiagnosticsError, UsageError
 
 CAMPAIGN = typer.Argument(help="The campaign file.", show_default=True)
 
@@ -30,8 +33,11 @@ class Output(StrEnum):
 CampaignFile = Annotated[Path, CAMPAIGN]
 OutputFormat = Annotated[Output, typer.Option("-o", "--output", help="How to print data on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stderr; errors still are.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every event on stderr, also with a terminal.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Every event on stderr, also with a terminal.")
+]
 DEFAULT = Path("campaign.yaml")
+SAFE = "  safe:  the ledger is consistent\n  next:  the same command may be run again"
 
 app = typer.Typer(
     name="blackopt",
@@ -45,7 +51,9 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
     if version:
         from blackopt import __version__
 
@@ -53,27 +61,103 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
-def init(directory: Annotated[Path, typer.Argument(help="Where to put it; must not hold a campaign yet.")] = Path()) -> None:
-    """Write a commented campaign, its queries, and a fake production to try it on."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated like Ctrl-C."""
+
+
+def _verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a verb whose errors become exit codes."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(_exit_code(lambda: function(*args, **kwargs)))
+
+    return app.command()(guarded)
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    try:
+        work()
+        sys.stdout.flush()
+    except DiagnosticsError as error:
+        _say("\n".join([*map(str, error.problems), f"error: {BlackoptError.__str__(error)}"]))
+        return error.exit_code
+    except BlackoptError as error:
+        complain(error)
+        return error.exit_code
+    except UsageError as error:
+        complain(error)
+        return 2
+    except KeyboardInterrupt as error:
+        _say("interrupted: everything is saved; the same command goes on")
+        return 143 if isinstance(error, Terminated) else 130
+    except BrokenPipeError:
+        _abandon_stdout()  # whoever read it has seen enough
+        return 0
+    except OSError as error:
+        _abandon_stdout()
+        _say(
+            f"error: {error.strerror or error}\n"
+            + (f"  where: {error.filename}\n" if error.filename else "")
+            + SAFE
+        )
+        return 1
+    except Exception:  # noqa: BLE001 - the last resort of the process: shown in full, with its own exit code
+        import traceback
+
+        traceback.print_exc()
+        _say(f"error: this is a bug of blackopt\n{SAFE}")
+        return 70
+    return 0
+
+
+def complain(error: Exception) -> None:
+    """An error on stderr."""
+    _say(f"error: {error}")
+
+
+def _say(text: str) -> None:
+    """On stderr, without what could drive a terminal: causes may quote what a server answered."""
+    from blackopt.diagnostics import printable
+
+    typer.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
+
+
+def _abandon_stdout() -> None:
+    """The interpreter flushes stdout once more on its way out: let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@_verb
+def init(
+    directory: Annotated[
+        Path, typer.Argument(help="Where to put it; must not hold a campaign yet.")
+    ] = Path(),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the fake production listens.")] = 8801,
+) -> None:
+    """Write a commented campaign and a fake production to try it on."""
     from blackopt.cli import init as verb
 
-    verb.init(directory)
+    verb.init(directory, port)
 
 
-@app.command()
+@_verb
 def check(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
-    """Validate the campaign, load its plug-ins, test its credentials; push nothing."""
+    """Validate it, load plug-ins, test credentials; push nothing."""
     from blackopt.cli import check as verb
 
     verb.check(campaign, output)
 
 
-@app.command()
+@_verb
 def run(
     campaign: CampaignFile = DEFAULT,
-    once: Annotated[bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")
+    ] = False,
     output: OutputFormat = Output.TABLE,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -84,27 +168,27 @@ def run(
     verb.run(campaign, once=once, resume=resume, output=output, quiet=quiet, verbose=verbose)
 
 
-@app.command()
+@_verb
 def status(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
-    """Where the campaign stands: trials by state, who drives it, what is due next."""
+    """Where the campaign stands, and who drives it."""
     from blackopt.cli import status as verb
 
     verb.status(campaign, output)
 
 
-@app.command()
+@_verb
 def trials(
     campaign: CampaignFile = DEFAULT,
     output: OutputFormat = Output.TABLE,
     last: Annotated[int, typer.Option("-n", "--last", min=1, help="Only the last so many.")] = 1_000_000_000,
 ) -> None:
-    """Every trial: its window, state, value, and why it ended as it did."""
+    """Every trial: parameters, value, and why it ended as it did."""
     from blackopt.cli import trials as verb
 
     verb.trials(campaign, output, last)
 
 
-@app.command()
+@_verb
 def best(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
     """The recommendation, what it is worth, and how well that is known."""
     from blackopt.cli import best as verb
@@ -112,18 +196,20 @@ def best(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) 
     verb.best(campaign, output)
 
 
-@app.command()
+@_verb
 def report(
     campaign: CampaignFile = DEFAULT,
-    to: Annotated[Path | None, typer.Option("--to", help="The HTML file; default: beside the ledger.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The HTML file; default: beside the ledger.")
+    ] = None,
 ) -> None:
-    """Write one HTML file that shows the whole campaign, and print its path."""
+    """Write the whole campaign as one HTML file; print its path."""
     from blackopt.cli import report as verb
 
     verb.report(campaign, to)
 
 
-@app.command()
+@_verb
 def ask(
     campaign: CampaignFile = DEFAULT,
     n: Annotated[int, typer.Option("-n", min=1, help="How many candidates.")] = 1,
@@ -135,37 +221,42 @@ def ask(
     verb.ask(campaign, n, output)
 
 
-@app.command()
+@_verb
 def tell(
     trial: Annotated[int, typer.Argument(help="Number of the trial, as `ask` printed it.")],
     campaign: CampaignFile = DEFAULT,
-    value: Annotated[float | None, typer.Option(help="What was measured, in the objective's own direction.")] = None,
+    value: Annotated[
+        float | None, typer.Option(help="What was measured, in the objective's own direction.")
+    ] = None,
     se: Annotated[float | None, typer.Option(help="Its standard error.")] = None,
     failed: Annotated[str, typer.Option(help="Why there is no value.")] = "",
 ) -> None:
-    """Report one candidate of `ask`; the same report twice is harmless."""
+    """Report one candidate of `ask`; twice the same is harmless."""
     from blackopt.cli import manual as verb
 
     verb.tell(campaign, trial, value, se, failed)
 
 
-@app.command()
+@_verb
 def stop(campaign: CampaignFile = DEFAULT) -> None:
-    """Withdraw everything that is live, so that production serves the incumbent; `run --resume` goes on."""
+    """Withdraw what is live; production serves the incumbent.
+
+    `blackopt run --resume` goes on.
+    """
     from blackopt.cli import stop as verb
 
     verb.stop(campaign)
 
 
-@app.command()
+@_verb
 def plugins(output: OutputFormat = Output.TABLE) -> None:
-    """The optimizers, policies, connectors and clocks that are installed."""
+    """Optimizers, policies, connectors and clocks installed here."""
     from blackopt.cli import plugins as verb
 
     verb.plugins(output)
 
 
-@app.command()
+@_verb
 def schema() -> None:
     """Print the JSON Schema of campaign.yaml, for editors."""
     from blackopt.cli import schema as verb
@@ -173,7 +264,7 @@ def schema() -> None:
     verb.schema()
 
 
-@app.command()
+@_verb
 def backup(
     to: Annotated[Path, typer.Argument(help="The copy; must not exist.")],
     campaign: CampaignFile = DEFAULT,
@@ -184,40 +275,11 @@ def backup(
     verb.backup(campaign, to)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C."""
-
-
 def main() -> NoReturn:
     """Entry point of the ``blackopt`` command."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_main())
-
-
-def _main() -> int:
-    try:
-        code = app(standalone_mode=False)
-    except BlackoptError as error:
-        typer.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except UsageError as error:
-        typer.echo(f"error: {error}", err=True)
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except (click.Abort, KeyboardInterrupt) as error:
-        typer.echo("interrupted: everything is saved; the same command goes on", err=True)
-        return 143 if isinstance(error, Terminated) else 130
-    except BrokenPipeError:
-        return 0
-    except Exception:  # noqa: BLE001 - the last resort of the process: shown in full, with its own exit code
-        import traceback
-
-        traceback.print_exc()
-        typer.echo("this is a bug of blackopt: the ledger is consistent, and the same command may be run again", err=True)
-        return 70
-    return code if isinstance(code, int) else 0
+    app()
+    sys.exit(0)
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sys
 from collections import deque
 from datetime import UTC, datetime
 from typing import TextIO
 
+from blackopt.cli.output import utc
+from blackopt.diagnostics import printable
 from blackopt.runner.notices import Notice
+from blackopt.runner.wording import per_cent
 
 Z95 = 1.959963984540054
 RECENT = 16
 CLEAR = "\r\x1b[K"
+LOUD = ("breach", "paused", "trouble", "refused", "divergence", "done")
+"""What stays on the screen above the live line."""
 
 
 class Progress:
@@ -22,17 +28,22 @@ class Progress:
     Args:
         quiet: show nothing.
         verbose: a line an event also with a terminal.
+        percent: values are lifts over a control.
         stream: where to write.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, *, quiet: bool, verbose: bool, percent: bool = False, stream: TextIO = sys.stderr
+    ) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._percent = percent
         self._live = stream.isatty() and not verbose
         self._color = stream.isatty() and "NO_COLOR" not in os.environ
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, notice: Notice) -> None:
+        """Show one notice."""
         if self._quiet:
             return
         value = notice.data.get("value")
@@ -40,10 +51,13 @@ class Progress:
             self._recent.append(value)
         if notice.kind == "turn":
             if self._live:
-                self._stream.write(CLEAR + self._line(notice))
+                # A line that wraps could not be cleared.
+                self._stream.write(CLEAR + self._line(notice)[: shutil.get_terminal_size().columns - 1])
         elif not self._live:
-            self._stream.write(f"{notice.kind:<10} {notice.text}\n")
-        elif notice.kind in ("breach", "paused", "trouble", "refused", "divergence", "done"):
+            self._stream.write(
+                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {notice.kind:<9} {printable(notice.text)}\n"
+            )
+        elif notice.kind in LOUD:
             self._stream.write(f"{CLEAR}{self._paint(notice)}\n")
         self._stream.flush()
 
@@ -55,21 +69,27 @@ class Progress:
 
     def _line(self, notice: Notice) -> str:
         data = notice.data
-        parts = [f"told {data['told']}/{data['of']}", f"live {data['live']}", f"maturing {data['maturing']}"]
-        if data["failed"]:
-            parts.append(f"failed {data['failed']}")
+        parts = [f"told {data['told']}/{data['of']}"]
+        parts += [f"{name} {data[name]}" for name in ("live", "maturing", "failed") if data[name]]
         if len(self._recent) > 1:
-            mean = math.fsum(self._recent) / len(self._recent)
-            variance = math.fsum((v - mean) ** 2 for v in self._recent) / (len(self._recent) - 1)
-            half = Z95 * math.sqrt(variance / len(self._recent))
-            parts.append(f"around the centre {mean:.4g} [{mean - half:.4g}, {mean + half:.4g}]")
+            parts.append(f"lately {self._lately()}")
         next_us = data["next_us"]
-        if isinstance(next_us, int):
-            parts.append(f"next step {datetime.fromtimestamp(next_us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC")
+        if isinstance(next_us, int) and next_us != data["now_us"]:
+            parts.append(f"next step {utc(next_us)}")
         return " · ".join(parts)
 
+    def _lately(self) -> str:
+        """Mean of the last values told, and its 95 % interval from their spread."""
+        mean = math.fsum(self._recent) / len(self._recent)
+        variance = math.fsum((v - mean) ** 2 for v in self._recent) / (len(self._recent) - 1)
+        half = Z95 * math.sqrt(variance / len(self._recent))
+        low, middle, high = (
+            per_cent(v, sign=True) if self._percent else f"{v:.4g}" for v in (mean - half, mean, mean + half)
+        )
+        return f"{middle} [{low}, {high}]"
+
     def _paint(self, notice: Notice) -> str:
-        text = f"{notice.kind}: {notice.text}"
+        text = f"{notice.kind}: {printable(notice.text)}"
         if not self._color:
             return text
         return f"\x1b[{'32' if notice.kind == 'done' else '33'}m{text}\x1b[0m"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
 from blackopt.cli import best
 from blackopt.cli.main import Output
+from blackopt.cli.output import plural, utc
 from blackopt.cli.progress import Progress
 from blackopt.errors import LockHeld, RetriableError
 from blackopt.runner.notices import Notice
@@ -18,7 +18,9 @@ from blackopt.sdk import Campaign
 def run(path: Path, *, once: bool, resume: bool, output: Output, quiet: bool, verbose: bool) -> None:
     """Drive the campaign until it is done, or for one turn."""
     campaign = Campaign.load(path)
-    progress = Progress(quiet=quiet, verbose=verbose)
+    objective = campaign.spec.objective
+    percent = objective.relative_to is not None and objective.effect == "relative"
+    progress = Progress(quiet=quiet, verbose=verbose, percent=percent)
     if not campaign.ledger.exists():
         progress(Notice("ledger", f"new: {campaign.ledger}"))
     try:
@@ -28,7 +30,7 @@ def run(path: Path, *, once: bool, resume: bool, output: Output, quiet: bool, ve
         found = campaign.run(notify=progress, resume=resume)
     finally:
         progress.close()
-    best.show(found, output)
+    best.show(campaign, found, output)
 
 
 def _once(campaign: Campaign, progress: Progress, *, resume: bool, quiet: bool) -> None:
@@ -41,12 +43,11 @@ def _once(campaign: Campaign, progress: Progress, *, resume: bool, quiet: bool) 
         return
     if turn.troubles:
         raise RetriableError(
-            f"{turn.troubles} step(s) of this turn failed for now",
+            f"{plural(turn.troubles, 'step')} of this turn failed for now",
             safe="the ledger has everything; the steps are due again",
             next_step="run the same command again",
         )
     if turn.done:
         progress(Notice("done", "nothing is left to do: see `blackopt best`"))
     elif turn.next_us is not None:
-        at = datetime.fromtimestamp(turn.next_us / 1e6, UTC)
-        progress(Notice("next", f"next step due {at:%Y-%m-%d %H:%M:%S} UTC"))
+        progress(Notice("next", f"the next step is due {utc(turn.next_us)}"))

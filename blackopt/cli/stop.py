@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from blackopt.cli.output import plural
 from blackopt.cli.progress import Progress
 from blackopt.errors import RetriableError
 from blackopt.ledger.rows import Mode, TrialState
@@ -28,7 +29,7 @@ def stop(path: Path) -> None:
         left = runner.driver.ledger.trials(states=[TrialState.WITHDRAWING])
     if left:
         raise RetriableError(
-            f"{len(left)} arm(s) could not be withdrawn for now",
+            f"{plural(len(left), 'arm')} could not be withdrawn for now",
             where=", ".join(t.arm for t in left[:10]),
             safe="the module stops serving them by itself when their leases end",
             next_step="run the same command again",

@@ -2,39 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from blackopt.campaign import CampaignSpec
 from blackopt.cli.main import Output
 from blackopt.cli.output import as_json, as_table
+from blackopt.ledger import Ledger
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
+from blackopt.runner.wording import per_cent
 from blackopt.sdk import Campaign
+from blackopt.types import Status
+
+PARAMETERS_SHOWN = 8
+"""With more parameters than this a table would not fit a screen; JSON has them all."""
 
 
 def trials(path: Path, output: Output, last: int) -> None:
     """Read the ledger and print."""
     spec = Campaign.load(path).spec
     with Parts(spec) as parts, open_ledger(spec, read_only=True) as ledger:
-        first = max(0, trials_asked(ledger.counts()) - last)
-        told = {row.trial: row for row in ledger.tells() if row.trial >= first}
-        rows = []
-        for trial in ledger.trials(first=first):
-            tell = told.get(trial.number)
-            rows.append(
-                {
-                    "trial": trial.number,
-                    "role": str(trial.role),
-                    "window": trial.window,
-                    "state": str(trial.state),
-                    "status": str(tell.status) if tell else None,
-                    "value": tell.value if tell else None,
-                    "se": tell.se if tell else None,
-                    "cause": trial.cause,
-                    "params": parts.policy.space.decode(trial.vector),
-                }
-            )
+        rows = _rows(parts, ledger, last)
     if output is Output.JSON:
         as_json(rows)
-        return
-    columns = ["trial", "role", "window", "state", "status", "value", "se", "cause"]
-    as_table(columns, [[row[name] for name in columns] for row in rows])
+    else:
+        _show(spec, rows)
+
+
+def _rows(parts: Parts, ledger: Ledger, last: int) -> list[dict[str, Any]]:
+    first = max(0, trials_asked(ledger.counts()) - last)
+    told = {row.trial: row for row in ledger.tells() if row.trial >= first}
+    rows = []
+    for trial in ledger.trials(first=first):
+        tell = told.get(trial.number)
+        rows.append(
+            {
+                "trial": trial.number,
+                "role": str(trial.role),
+                "window": trial.window,
+                "state": str(trial.state).lower(),
+                "status": str(tell.status) if tell else None,
+                "value": tell.value if tell else None,
+                "se": tell.se if tell else None,
+                "cause": trial.cause,
+                "params": parts.policy.space.decode(trial.vector),
+            }
+        )
+    return rows
+
+
+def _show(spec: CampaignSpec, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table without empty columns: how each ended, or where it is."""
+    objective = spec.objective
+    lift = objective.relative_to is not None and objective.effect == "relative"
+    columns: dict[str, list[object]] = {
+        "trial": [f"t{row['trial']}" for row in rows],
+        "role": [row["role"] for row in rows],
+        "window": [row["window"] for row in rows],
+        "state": [row["status"] or row["state"] for row in rows],
+        objective.metric + (" vs control" if objective.relative_to is not None else ""): [
+            _value(row["value"], lift=lift, sign=True) for row in rows
+        ],
+        "± se": [_value(row["se"], lift=lift, sign=False) for row in rows],
+    }
+    names = list(rows[0]["params"]) if rows else []
+    if len(names) <= PARAMETERS_SHOWN:
+        columns |= {name: [row["params"][name] for row in rows] for name in names}
+    columns["cause"] = [None if row["status"] == Status.OK else row["cause"] or None for row in rows]
+    kept = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    as_table(list(kept), list(zip(*kept.values(), strict=True)))
+
+
+def _value(value: float | None, *, lift: bool, sign: bool) -> str | float | None:
+    return per_cent(value, sign=sign) if lift and value is not None else value

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from blackopt.errors import FatalError
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import TellRow, TrialRow, TrialState, WindowRow
-from blackopt.report.charts import Dot, scatter
+from blackopt.report.charts import Dot, Scale, scatter
+from blackopt.report.tables import Column, details, table
 from blackopt.runner.assembly import Parts
 from blackopt.runner.results import Results, results
 from blackopt.runner.wording import headline, per_cent
@@ -22,6 +23,11 @@ Z95 = 1.959963984540054
 TRIALS_SHOWN = 1_000
 """Rows of the trial table; a longer campaign shows its last ones and says so."""
 
+PARAMETERS_SHOWN = 8
+"""With more parameters than this the trial table leaves them out."""
+
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
 
 def write_report(parts: Parts, ledger: Ledger, to: Path) -> None:
     """Write the page atomically.
@@ -30,11 +36,23 @@ def write_report(parts: Parts, ledger: Ledger, to: Path) -> None:
         parts: the campaign's plug-ins, for names and values of parameters.
         ledger: open, also read-only.
         to: the HTML file; replaced if it exists.
+
+    Raises:
+        FatalError: the file cannot be written; an earlier one is unchanged.
     """
     text = render(parts, ledger)
     part = to.with_name(f".{to.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, to)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(to)
+    except OSError as error:
+        raise FatalError(
+            "the report cannot be written",
+            where=str(to),
+            why=error.strerror or str(error),
+            safe="the ledger was only read; an earlier report is unchanged",
+            next_step="name another file: `blackopt report --to FILE`",
+        ) from error
 
 
 def render(parts: Parts, ledger: Ledger) -> str:
@@ -42,85 +60,116 @@ def render(parts: Parts, ledger: Ledger) -> str:
     found = results(parts, ledger)
     trials, tells, windows = ledger.trials(), ledger.tells(), ledger.windows()
     style = (files("blackopt.report") / "style.css").read_text(encoding="utf-8")
+    in_production = parts.spec.push is not None
     sections = [
-        f"<h1>{escape(found.name)}</h1>",
-        f"<p class='sub'>{_subtitle(found, ledger, windows)}</p>",
+        f"<header><h1>{escape(found.name)}</h1>{_subtitle(found, ledger, windows)}</header>",
         _headline(found),
         _cards(found, windows),
-        f"<h2>{_goal(found)}, trial by trial</h2>",
+        f"<h2>{_goal(found, in_production=in_production)}</h2>",
         _history(found, trials, tells),
         "<h2>Parameters</h2>",
-        _parameters(found),
+        _parameters(found, "incumbent" if in_production else "start"),
         _window_table(found, windows, trials, tells) if windows else "",
         "<h2>Trials</h2>",
-        _trial_table(found, trials, tells),
-        "<h2>Set aside</h2>",
-        _set_aside(ledger),
+        _trial_table(parts, found, trials, tells),
+        _set_aside(ledger) if in_production else "",
+        f"<footer>All times are UTC. Written by blackopt from {escape(ledger.path.name)}.</footer>",
     ]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<meta name='color-scheme' content='light dark'>"
         f"<title>{escape(found.name)} · blackopt</title><style>{style}</style></head>"
         f"<body>{''.join(sections)}</body></html>\n"
     )
 
 
-def _goal(found: Results) -> str:
-    relative = " against control" if found.control is not None or found.relative else ""
-    return f"{'Maximize' if found.maximize else 'Minimize'} {escape(found.metric)}{relative}"
+def _goal(found: Results, *, in_production: bool) -> str:
+    relative = " against control" if in_production and (found.relative or found.control is not None) else ""
+    return f"{'Maximize' if found.maximize else 'Minimize'} {escape(found.metric)}{relative}, trial by trial"
 
 
 def _subtitle(found: Results, ledger: Ledger, windows: Sequence[WindowRow]) -> str:
     started = _date(ledger.campaign.created_us)
     ended = f" to {_date(windows[-1].end_us)}" if windows else ""
-    return escape(f"{found.mode} · {ledger.campaign.optimizer} · {started}{ended} · ledger {ledger.path.name}")
+    optimizer = escape(ledger.campaign.optimizer)
+    mode = f"<span class='mode {found.mode}'>{found.mode}</span>"
+    return f"<p class='sub'>{mode} {optimizer} · {started}{ended}</p>"
 
 
 def _headline(found: Results) -> str:
-    lines = "".join(f"<p>{escape(line)}</p>" for line in headline(found).splitlines())
-    return f"<div class='headline{' proven' if found.proven else ''}'>{lines}</div>"
+    number = f"<strong>{_show(found, found.estimate.value)}</strong>" if found.estimate is not None else ""
+    lines = "".join(
+        f"<p>{escape(line).replace(' %', '&nbsp;%')}</p>" for line in headline(found).splitlines()
+    )
+    return (
+        f"<section class='headline{' proven' if found.proven else ''}'>{number}<div>{lines}</div></section>"
+    )
 
 
 def _cards(found: Results, windows: Sequence[WindowRow]) -> str:
     counts = found.counts
     in_flight = sum(counts[state] for state in TrialState if state is not TrialState.TOLD)
-    cards = [
-        (counts[TrialState.TOLD], "trials told"),
-        (in_flight, "in flight"),
-        (counts[f"told.{Status.INFEASIBLE}"], "stopped by guardrails"),
-        (counts[f"told.{Status.FAILED}"] + counts[f"told.{Status.EXPIRED}"] + counts[f"told.{Status.VOID}"], "without a value"),
-        (len(windows), "windows"),
-    ]
-    return "<ul class='cards'>" + "".join(f"<li><b>{n}</b><span>{text}</span></li>" for n, text in cards) + "</ul>"
+    without = (
+        counts[f"told.{Status.FAILED}"] + counts[f"told.{Status.EXPIRED}"] + counts[f"told.{Status.VOID}"]
+    )
+    cards = [(counts[TrialState.TOLD], "trials told"), (in_flight, "in flight"), (without, "without a value")]
+    if windows:
+        cards[2:2] = [(counts[f"told.{Status.INFEASIBLE}"], "stopped by guardrails")]
+        cards.append((len(windows), "windows"))
+    return (
+        "<ul class='cards'>"
+        + "".join(f"<li><b>{n}</b><span>{text}</span></li>" for n, text in cards)
+        + "</ul>"
+    )
 
 
 def _history(found: Results, trials: Sequence[TrialRow], tells: Sequence[TellRow]) -> str:
     """Every told value with its interval, and the mean of each group that was drawn around one centre."""
     dots: list[Dot] = []
     groups: dict[tuple[int, int | None], list[tuple[int, float]]] = {}
-    versions = {t.number: (t.version, t.window) for t in trials}
+    drawn = {t.number: (t.version, t.window) for t in trials}
     for tell in tells:
         if tell.value is None:
             continue
         fresh = tell.role is Role.CONFIRM
-        title = f"t{tell.trial}: {_show(found, tell.value)}" + (f" ± {_show(found, tell.se, sign=False)}" if tell.se else "")
+        title = f"t{tell.trial}: {_show(found, tell.value)}" + (
+            f" ± {_show(found, tell.se, sign=False)}" if tell.se else ""
+        )
         dots.append(Dot(tell.seq, tell.value, Z95 * (tell.se or 0.0), "fresh" if fresh else "ok", title))
         if not fresh:
-            groups.setdefault(versions[tell.trial], []).append((tell.seq, tell.value))
+            groups.setdefault(drawn[tell.trial], []).append((tell.seq, tell.value))
     steps = [
-        (min(seq for seq, _ in group) - 0.4, max(seq for seq, _ in group) + 0.4, math.fsum(v for _, v in group) / len(group))
+        (
+            min(seq for seq, _ in group) - 0.4,
+            max(seq for seq, _ in group) + 0.4,
+            math.fsum(v for _, v in group) / len(group),
+        )
         for group in groups.values()
         if len(group) > 1
     ]
-    chart = scatter(dots, steps, show=lambda v: _show(found, v), x_label="trials in the order in which they were told")
-    legend = "Dots are trials with their 95 % intervals, lines the means of trials drawn together; large dots are the recommendation."
-    return f"{chart}<p class='sub'>{legend}</p>"
+    scale = Scale(100.0, " %", signed=True) if found.relative else Scale()
+    chart = scatter(dots, steps, scale=scale, baseline=0.0 if found.relative else None)
+    return f"<figure>{chart}<figcaption>{_legend(dots, steps)}</figcaption></figure>"
 
 
-def _parameters(found: Results) -> str:
-    rows = [[escape(n), _plain(found.incumbent[n]), _plain(v)] for n, v in found.parameters.items()]
-    return _table(["parameter", "incumbent", "recommended"], rows, wide=True)
+def _legend(dots: Sequence[Dot], steps: Sequence[tuple[float, float, float]]) -> str:
+    spread = ", with 95 % intervals" if any(d.half for d in dots) else ""
+    entries = [
+        ("ok", f"a trial of the search{spread}", any(d.style == "ok" for d in dots)),
+        ("step", "mean of the trials drawn together", bool(steps)),
+        ("fresh", "the recommendation, measured again", any(d.style == "fresh" for d in dots)),
+    ]
+    return "".join(f"<span><i class='{style}'></i>{text}</span>" for style, text, there in entries if there)
+
+
+def _parameters(found: Results, start: str) -> str:
+    rows = []
+    for name, value in found.parameters.items():
+        before, after = _plain(found.incumbent[name]), _plain(value)
+        rows.append([escape(name), before, f"<b>{after}</b>" if after != before else after])
+    return table([Column("parameter"), Column(start), Column("recommended", wide=True)], rows)
 
 
 def _window_table(
@@ -128,7 +177,7 @@ def _window_table(
 ) -> str:
     values: dict[int, list[float]] = {}
     arms: dict[int, int] = {}
-    stopped: dict[int, int] = {}
+    without: dict[int, int] = {}
     told = {t.trial: t for t in tells}
     for trial in trials:
         number = trial.window or 0
@@ -137,33 +186,63 @@ def _window_table(
         if tell is not None and tell.value is not None:
             values.setdefault(number, []).append(tell.value)
         elif tell is not None:
-            stopped[number] = stopped.get(number, 0) + 1
+            without[number] = without.get(number, 0) + 1
     rows = []
     for w in windows:
         mine = values.get(w.number, [])
         mean = _show(found, math.fsum(mine) / len(mine)) if mine else "-"
+        lost = f"<span class='bad'>{without[w.number]}</span>" if w.number in without else "0"
         rows.append(
-            [str(w.number), str(w.role), _date(w.start_us), _date(w.end_us), str(arms.get(w.number, 0)),
-             str(stopped.get(w.number, 0)), mean]
-        )  # fmt: skip
-    heads = ["window", "role", "from", "to", "arms", "without a value", "mean"]
-    return "<h2>Windows</h2>" + _table(heads, rows, numbers={0, 4, 5, 6})
+            [
+                str(w.number),
+                str(w.role),
+                _date(w.start_us, seconds=True),
+                mean,
+                str(arms.get(w.number, 0)),
+                lost,
+            ]
+        )
+    columns = [
+        Column("window", number=True),
+        Column("role"),
+        Column("start"),
+        Column("mean", number=True),
+        Column("arms", number=True),
+        Column("without a value", number=True),
+    ]
+    return "<h2>Windows</h2>" + details(
+        f"{len(windows)} windows", table(columns, rows), is_open=len(windows) <= 20
+    )
 
 
-def _trial_table(found: Results, trials: Sequence[TrialRow], tells: Sequence[TellRow]) -> str:
+def _trial_table(parts: Parts, found: Results, trials: Sequence[TrialRow], tells: Sequence[TellRow]) -> str:
     told = {t.trial: t for t in tells}
+    names = list(found.parameters) if len(found.parameters) <= PARAMETERS_SHOWN else []
+    in_windows = any(trial.window is not None for trial in trials)
+    with_se = any(tell.se is not None for tell in tells)
     rows = []
     for trial in trials[-TRIALS_SHOWN:]:
         tell = told.get(trial.number)
-        value = _show(found, tell.value) if tell and tell.value is not None else "-"
-        se = _show(found, tell.se, sign=False) if tell and tell.se is not None else "-"
         status = str(tell.status) if tell else str(trial.state).lower()
-        shown = f"<span class='bad'>{status}</span>" if tell and tell.status is not Status.OK else status
-        rows.append([f"t{trial.number}", str(trial.window or "-"), shown, value, se, escape(trial.cause)])
-    note = f"<p class='sub'>The last {TRIALS_SHOWN} of {len(trials)}.</p>" if len(trials) > TRIALS_SHOWN else ""
-    heads = ["trial", "window", "state", "value", "standard error", "cause"]
-    table = _table(heads, rows, numbers={1, 3, 4}, wide=True)
-    return f"{note}<details{' open' if len(rows) <= 40 else ''}><summary>{len(trials)} trials</summary>{table}</details>"
+        went_well = tell is not None and tell.status is Status.OK
+        row = [f"t{trial.number}", str(trial.role)]
+        row += [str(trial.window or "-")] if in_windows else []
+        row += [f"<span class='bad'>{status}</span>" if tell and not went_well else status]
+        row += [_show(found, tell.value) if tell and tell.value is not None else "-"]
+        row += [_show(found, tell.se, sign=False) if tell and tell.se is not None else "-"] if with_se else []
+        params = parts.policy.space.decode(trial.vector) if names else {}
+        row += [_plain(params[name]) for name in names]
+        rows.append([*row, "" if went_well else escape(trial.cause)])
+    columns = [Column("trial"), Column("role")]
+    columns += [Column("window", number=True)] if in_windows else []
+    columns += [Column("state"), Column(found.metric, number=True)]
+    columns += [Column("± se", number=True)] if with_se else []
+    columns += [Column(name, number=isinstance(found.parameters[name], int | float)) for name in names]
+    columns += [Column("cause", wide=True)]
+    note = (
+        f"<p class='sub'>The last {TRIALS_SHOWN} of {len(trials)}.</p>" if len(trials) > TRIALS_SHOWN else ""
+    )
+    return note + details(f"{len(rows)} trials", table(columns, rows), is_open=len(rows) <= 40)
 
 
 def _set_aside(ledger: Ledger) -> str:
@@ -173,19 +252,9 @@ def _set_aside(ledger: Ledger) -> str:
         ("readings that are not possible", len(ledger.rejected())),
     ]
     items = "".join(f"<li>{n} {text}</li>" for text, n in groups if n)
-    return f"<ul>{items}</ul>" if items else "<p class='none'>Nothing: every reading could be used.</p>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: set[int] | None = None, wide: bool = False) -> str:
-    numbers = numbers or set()
-    last = len(heads) - 1
-
-    def style(i: int) -> str:
-        return " class='n'" if i in numbers else " class='wide'" if wide and i == last else ""
-
-    head = "".join(f"<th{' class=n' if i in numbers else ''}>{escape(text)}</th>" for i, text in enumerate(heads))
-    body = "".join("<tr>" + "".join(f"<td{style(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows)
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return "<h2>Set aside</h2>" + (
+        f"<ul>{items}</ul>" if items else "<p class='none'>Nothing: every reading could be used.</p>"
+    )
 
 
 def _plain(value: object) -> str:
@@ -197,8 +266,10 @@ def _plain(value: object) -> str:
 
 
 def _show(found: Results, value: float, *, sign: bool = True) -> str:
-    return per_cent(value, sign=sign) if found.relative else f"{value:.4g}"
+    return per_cent(value, sign=sign) if found.relative else f"{value:.6g}"
 
 
-def _date(at_us: int) -> str:
-    return f"{datetime.fromtimestamp(at_us / 1e6, UTC):%Y-%m-%d %H:%M}"
+def _date(at_us: int, *, seconds: bool = False) -> str:
+    return (
+        f"{datetime.fromtimestamp(at_us / 1e6, UTC):{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}}"
+    )

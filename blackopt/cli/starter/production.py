@@ -1,14 +1,16 @@
-"""A fake production to try a campaign on: visitors come, see an offer, buy or complain. Replace it with yours.
+"""A fake production to try a campaign on: visitors come, see an offer, buy or complain. Put yours there.
 
-What a real module in Python does is the same three lines: give orders to ``arms.handle``, ask ``arms.assign`` what to
-serve, and log (campaign, window, arm, unit, time) whenever the answer names an arm.
+What a real module in Python does is the same three lines: give orders to ``arms.handle``, ask ``arms.assign``
+what to serve, and log (campaign, window, arm, unit, time) whenever the answer names an arm.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sqlite3
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,7 +27,8 @@ TURN_S = 0.1
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS exposure(
-  campaign TEXT, window INTEGER, arm TEXT, unit TEXT, first_us INTEGER, bought_us INTEGER, complained INTEGER);
+  campaign TEXT, window INTEGER, arm TEXT, unit TEXT,
+  first_us INTEGER, bought_us INTEGER, complained INTEGER);
 CREATE INDEX IF NOT EXISTS exposure_arm ON exposure(campaign, window, arm, first_us);
 CREATE TABLE IF NOT EXISTS watermark(written_until_us INTEGER);
 INSERT INTO watermark SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM watermark);
@@ -52,9 +55,14 @@ def main() -> None:
         load=lambda artifact: json.loads(artifact.body),
         state=HERE / "production.state",
     )
-    server = make_server(arms, port=8801)
+    try:
+        server = make_server(arms, port=8801)
+    except OSError as error:
+        sys.exit(
+            f"production: port 8801 cannot be used: {error.strerror}. `blackopt init --port` takes another"
+        )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print("production: orders at http://127.0.0.1:8801/blackopt, events in events.db; Ctrl-C ends it")  # noqa: T201
+    print("production: orders at http://127.0.0.1:8801/blackopt, events in events.db; Ctrl-C ends it")
     with sqlite3.connect(HERE / "events.db") as log:
         log.executescript(SCHEMA)
         chance = random.Random(time.time_ns())
@@ -78,7 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         main()
-    except KeyboardInterrupt:
-        pass
