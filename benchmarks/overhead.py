@@ -4,8 +4,10 @@
 
 Every contender asks a random sampler for ten numbers and tells one value, one trial after the other, and each
 ask and each tell is on the disk before the next. Contenders take turns within a seed, so that ratios compare
-the same minutes of the same disk; the medians over the seeds are printed. ``raw sqlite3`` commits the same rows
-into the same tables with the same journal mode and synchronous level, without triggers, hashes, locks or checks.
+the same minutes of the same disk; the medians over the seeds are printed. ``raw sqlite3`` commits the same
+rows into the same tables with the same journal mode and synchronous level, without triggers, hashes, locks or
+checks.
+
 On a real disk nearly all the time is fsync; ``--dir /dev/shm`` shows what the code itself costs.
 """
 
