@@ -1,17 +1,17 @@
 """Every error that blackopt raises on purpose, sorted by what the runner must do next.
 
-    BlackoptError
-    ├── ConfigurationError      stop before anything is pushed          exit 2
-    │   └── DiagnosticsError    several problems of one file at once    exit 2
-    ├── RetriableError          nothing is lost; try again later        exit 75
-    │   ├── OutcomeUnknown      a request was sent and not answered: send it again with the same key
-    │   └── LockHeld            another process drives this campaign
-    ├── TrialError              withdraw this trial and go on
-    ├── GuardrailStop           a person must look                      exit 3
-    └── FatalError              stop; a person must mend something      exit 1
-        ├── LedgerError         the ledger refuses, or cannot be trusted
-        └── Fenced              a newer driver took over this campaign
-    UsageError(ValueError)      a call was wrong: raised to the caller of the SDK, and never caught
+BlackoptError
+├── ConfigurationError      stop before anything is pushed          exit 2
+│   └── DiagnosticsError    several problems of one file at once    exit 2
+├── RetriableError          nothing is lost; try again later        exit 75
+│   ├── OutcomeUnknown      a request was sent and not answered: send it again with the same key
+│   └── LockHeld            another process drives this campaign
+├── TrialError              withdraw this trial and go on
+├── GuardrailStop           a person must look                      exit 3
+└── FatalError              stop; a person must mend something      exit 1
+    ├── LedgerError         the ledger refuses, or cannot be trusted
+    └── Fenced              a newer driver took over this campaign
+UsageError(ValueError)      a call was wrong: raised to the caller of the SDK, and never caught
 """
 
 from __future__ import annotations
@@ -32,13 +32,20 @@ class BlackoptError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", safe: str = "", next_step: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", safe: str = "", next_step: str = ""
+    ) -> None:
         self.what, self.where, self.why, self.safe, self.next_step = what, where, why, safe, next_step
         super().__init__(what)
 
     def __str__(self) -> str:
         lines = [self.what]
-        for label, text in (("where", self.where), ("why", self.why), ("safe", self.safe), ("next", self.next_step)):
+        for label, text in (
+            ("where", self.where),
+            ("why", self.why),
+            ("safe", self.safe),
+            ("next", self.next_step),
+        ):
             if text:
                 lines.append(f"  {label + ':':<7}{text}")
         return "\n".join(lines)
@@ -71,14 +78,21 @@ class RetriableError(BlackoptError):
     exit_code = 75
 
     def __init__(
-        self, what: str, *, where: str = "", why: str = "", safe: str = "", next_step: str = "", retry_after_s: float | None = None
+        self,
+        what: str,
+        *,
+        where: str = "",
+        why: str = "",
+        safe: str = "",
+        next_step: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(what, where=where, why=why, safe=safe, next_step=next_step)
         self.retry_after_s = retry_after_s
 
 
 class OutcomeUnknown(RetriableError):
-    """A request may or may not have been applied: it is recorded as unknown and sent again with the same key."""
+    """A request may or may not have been applied: recorded as unknown, and sent again with the same key."""
 
 
 class LockHeld(RetriableError):
@@ -108,7 +122,7 @@ class Fenced(FatalError):
 
 
 class UsageError(ValueError):
-    """A call of the SDK with impossible arguments. The message names the argument, what was expected and what came."""
+    """A call of the SDK with impossible arguments: names the argument, what was expected and what came."""
 
 
 class UnknownCandidate(UsageError):

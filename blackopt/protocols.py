@@ -1,7 +1,8 @@
 """The contracts of the plug-ins. Each is small enough that a fake of it fits a screen.
 
-A plug-in is a class found by entry point. It carries a pydantic model ``Options`` (extra keys forbidden), which
-``campaign.yaml`` is validated against before the class is built. Conformance suites are in :mod:`blackopt.testing`.
+A plug-in is a class found by entry point. It carries a pydantic model ``Options`` (extra keys forbidden),
+which ``campaign.yaml`` is validated against before the class is built. Conformance suites are in
+:mod:`blackopt.testing`.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ class OptimizerOptions(PluginOptions):
 class Optimizer(Protocol):
     """An ask/tell algorithm: knows no clock, no file, no metric. Its whole memory is its :data:`State`.
 
-    ``tell([a, b])`` equals ``tell([a]); tell([b])``, bit for bit: the state is a fold of evaluations in their order.
+    ``tell([a, b])`` equals ``tell([a]); tell([b])``, bit for bit: the state is a fold of evaluations in their
+    order.
     """
 
     Options: ClassVar[type[OptimizerOptions]]
     version: ClassVar[str]
-    """Changes whenever the same tells would give other candidates; snapshots of another version are not loaded."""
+    """Changes whenever the same tells would give other candidates; snapshots of another are not used."""
 
     space: Space
     group: int
@@ -114,8 +116,9 @@ class Policy(Protocol):
 class Target(Protocol):
     """Pushes artifacts to production. Every order is idempotent by key and fenced by epoch.
 
-    Errors: :class:`~blackopt.errors.RetriableError` if an order was certainly not applied and may be sent again,
-    :class:`~blackopt.errors.OutcomeUnknown` if it may have been, a ``refused`` receipt if it never will be.
+    Errors: :class:`~blackopt.errors.RetriableError` if an order was certainly not applied and may be sent
+    again, :class:`~blackopt.errors.OutcomeUnknown` if it may have been, a ``refused`` receipt if it never
+    will be.
     """
 
     Options: ClassVar[type[PluginOptions]]
@@ -126,44 +129,55 @@ class Target(Protocol):
         """Test address and credentials without changing anything; one line that says what was reached."""
         ...
 
-    def push(self, order: Push) -> Receipt: ...
+    def push(self, order: Push) -> Receipt:
+        """Serve an arm, or go on serving it: the same key twice changes nothing."""
+        ...
 
-    def withdraw(self, order: Withdraw) -> Receipt: ...
+    def withdraw(self, order: Withdraw) -> Receipt:
+        """Serve an arm no longer; harmless where it is not served."""
+        ...
 
     def observe(self) -> list[Live]:
         """What production says it serves now."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what it holds: connections, files, processes."""
+        ...
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Polls metrics. Reading twice is harmless; readings may be fewer, later, again, and are then recognised."""
+    """Polls metrics. Reading twice is harmless; readings may be fewer, later, again: they are recognised."""
 
     Options: ClassVar[type[PluginOptions]]
     MetricOptions: ClassVar[type[PluginOptions]]
-    """What each entry of ``measure.metrics`` may say to this source beside the core's keys (a query, a column)."""
+    """What an entry of ``measure.metrics`` may say to this source beside the core's keys, such as a query."""
 
-    def __init__(self, options: PluginOptions, metrics: Mapping[str, PluginOptions], *, base: Path) -> None: ...
+    def __init__(
+        self, options: PluginOptions, metrics: Mapping[str, PluginOptions], *, base: Path
+    ) -> None: ...
 
     def check(self) -> str:
-        """Test address, credentials and queries without changing anything; one line that says what was reached."""
+        """Test address, credentials and queries, changing nothing; one line that says what was reached."""
         ...
 
     def read(self, query: Query) -> Iterable[Reading | NoReading]:
         """Everything known for the query, lazily, in a stable order."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what it holds: connections, files, processes."""
+        ...
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Runs candidates itself: push starts an evaluation, read collects what has finished (Target and Source in one).
+    """Target and Source in one: push starts an evaluation, read collects what has finished.
 
-    Nothing it does outlives it, so its orders need no lease and no withdrawal: what was started and not read is
-    started again after a crash. Its readings have window 0 and kind ``value``: ``{"value": v}`` or ``{"value": v, "se": s}``.
+    Nothing it does outlives it, so its orders need no lease and no withdrawal: what was started and not read
+    is started again after a crash. Its readings have window 0 and kind ``value``: ``{"value": v}`` or
+    ``{"value": v, "se": s}``.
     """
 
     Options: ClassVar[type[PluginOptions]]
@@ -172,15 +186,21 @@ class Evaluator(Protocol):
 
     def __init__(self, options: PluginOptions, *, base: Path) -> None: ...
 
-    def check(self) -> str: ...
+    def check(self) -> str:
+        """Find what would be run without running it; one line that says what was found."""
+        ...
 
-    def push(self, order: Push) -> Receipt: ...
+    def push(self, order: Push) -> Receipt:
+        """Start an evaluation, and return at once."""
+        ...
 
     def read(self, query: Query) -> Iterable[Reading | NoReading]:
         """What has finished since the last read, waiting up to a second where nothing has."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what it holds: connections, files, processes."""
+        ...
 
 
 @runtime_checkable
@@ -196,5 +216,5 @@ class Clock(Protocol):
         ...
 
     def wait_until(self, until_us: int) -> None:
-        """Return at or after ``until_us``, or earlier on an interrupt; a simulation moves its time there instead."""
+        """Return at or after ``until_us``, or earlier on an interrupt; a simulation moves its time there."""
         ...

@@ -19,7 +19,7 @@ Vector: TypeAlias = NDArray[np.float64]
 """Shape (n,): one point of the space, in the optimizer's coordinates."""
 
 State: TypeAlias = dict[str, Any]
-"""An optimizer's whole memory: str keys; values are None, bool, int, float, str, ndarray, or lists and dicts of these."""
+"""An optimizer's whole memory: str keys to None, bool, int, float, str, ndarray, lists, dicts of these."""
 
 CONTROL = "control"
 """The arm that serves the incumbent in every window."""
@@ -66,8 +66,10 @@ class Evaluation:
         loss: the measured loss; None unless ``status`` is ``ok``. NaN and infinities count as failed.
         se: standard error of the loss, in its units; None where it is unknown.
         weight: relative trust, > 0.
-        status: ``infeasible`` counts as worse than every finite loss; ``failed``, ``expired`` and ``void`` carry no information.
-        vector: (n,) what was really tried, where it is not what ``ask`` drew (a replay on other hardware, for example).
+        status: ``infeasible`` counts as worse than every finite loss; ``failed``, ``expired`` and ``void``
+            carry no information.
+        vector: (n,) what was really tried, where it is not what ``ask`` drew (a replay on other hardware, for
+            example).
     """
 
     number: int
@@ -95,7 +97,8 @@ class Artifact:
 class Slice:
     """Part of the traffic of one window, as cut by :mod:`blackopt.traffic`.
 
-    A unit belongs to it when ``lower <= bucket(campaign, salt, unit) < upper``; bounds are in millionths of all units.
+    A unit belongs to it when ``lower <= bucket(campaign, salt, unit) < upper``; bounds are in millionths of
+    all units.
     """
 
     lower: int
@@ -121,8 +124,10 @@ class Push:
         campaign: name of the campaign (the first part of what is hashed to assign a unit).
         trial: number of the trial.
         arm: the arm's name, ``t<trial>``.
-        epoch: fencing token; a receiver refuses an epoch lower than the highest it has seen for this campaign.
-        ttl_s: the receiver stops serving the arm by itself this many seconds after the order, unless it is renewed.
+        epoch: fencing token; a receiver refuses an epoch lower than the highest it has seen for this
+            campaign.
+        ttl_s: the receiver stops serving the arm by itself this many seconds after the order, unless it is
+            renewed.
         artifact: what to serve.
         placement: which traffic; None for an evaluation.
     """
@@ -158,7 +163,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A target's answer. An order whose outcome is unknown raises :class:`blackopt.errors.OutcomeUnknown` instead."""
+    """A target's answer. An unknown outcome raises :class:`blackopt.errors.OutcomeUnknown` instead."""
 
     outcome: Outcome
     detail: str = ""
@@ -200,7 +205,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One metric of one arm and cohort as of one time, as sufficient statistics. Later readings never overwrite earlier ones.
+    """One metric of one arm and cohort as of one time, as sufficient statistics; later ones never replace it.
 
     Attributes:
         metric: declared name.

@@ -124,7 +124,7 @@ def judge(
     )
     breached = beyond > sigmas * (se or 0.0)
     return Verdict(
-        Outcome.BREACHED if breached else Outcome.OK, _text(bound, treatment.value, limit, percent)
+        Outcome.BREACHED if breached else Outcome.OK, _text(bound, treatment.value, limit, percent=percent)
     )
 
 
@@ -136,7 +136,7 @@ def _joint_se(treatment: Estimate, control: Estimate, factor: float) -> float | 
     return math.sqrt(variance * (1.0 / treatment.n + factor**2 / control.n))
 
 
-def _text(bound: Bound, value: float, limit: float, percent: bool) -> str:
+def _text(bound: Bound, value: float, limit: float, *, percent: bool) -> str:
     scale, unit = (100.0, " %") if percent else (1.0, "")
     digits = 2
     # As few digits as tell the two apart.

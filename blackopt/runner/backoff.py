@@ -1,8 +1,8 @@
 """When to send an order again, across ticks and processes.
 
-Full jitter (M. Brooker, "Exponential Backoff and Jitter", 2015): uniform in [0, base * 2**attempts]. The randomness is
-keyed by the order, so that a resumed run waits as long as an uninterrupted one. What the other side asks for
-(Retry-After) is a floor: jitter alone can undercut it.
+Full jitter (M. Brooker, "Exponential Backoff and Jitter", 2015): uniform in [0, base * 2**attempts]. The
+randomness is keyed by the order, so that a resumed run waits as long as an uninterrupted one. What the other
+side asks for (Retry-After) is a floor: jitter alone can undercut it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BASE_US = 2 * SECOND_US
 
 
 def next_attempt_us(push: PushRow, error: RetriableError, now_us: int, *, poll_us: int) -> int:
-    """Microseconds UTC of the next attempt: at most one poll from now, unless the other side asked for more."""
+    """Microseconds UTC of the next attempt: at most a poll from now, unless the other side asked for more."""
     ceiling_us = max(min(BASE_US << min(push.attempts, 20), poll_us), SECOND_US)
     digest = hashlib.sha256(f"{push.trial}|{push.kind}|{push.attempts}".encode()).digest()
     jitter_us = ceiling_us * int.from_bytes(digest[:4], "big") // 0xFFFFFFFF

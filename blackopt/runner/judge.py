@@ -44,10 +44,12 @@ class Judge:
             raise ValueError("a production campaign declares its metrics under `measure`")
         self.objective = spec.objective
         self.metrics: Mapping[str, MetricRule] = {
-            name: MetricRule(kind(m.kind), Maturity(m.window, m.lag), m.min_units) for name, m in spec.measure.metrics.items()
+            name: MetricRule(kind(m.kind), Maturity(m.window, m.lag), m.min_units)
+            for name, m in spec.measure.metrics.items()
         }
         self.guardrails: Sequence[tuple[str, Bound, int]] = [
-            (g.metric, parse_bound(at_most=g.at_most, at_least=g.at_least), g.min_units) for g in spec.guardrails
+            (g.metric, parse_bound(at_most=g.at_most, at_least=g.at_least), g.min_units)
+            for g in spec.guardrails
         ]
 
     def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured | None:
@@ -60,7 +62,7 @@ class Judge:
         return Measured(rule.kind.estimate(stats), tuple(row.id for row in mine))
 
     def breach(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
-        """Why this trial must be withdrawn, in words; None while every guardrail holds or cannot be judged yet."""
+        """Why this trial must be withdrawn; None while every guardrail holds or cannot be judged yet."""
         for metric, bound, min_units in self.guardrails:
             treatment, control = self.measure(rows, metric, trial.arm), self.measure(rows, metric, CONTROL)
             if treatment is None or (control is None and bound.relative):
@@ -81,16 +83,26 @@ class Judge:
         if self._mature(window, ledger):
             return self._mature_tell(trial, ledger.latest(window.number))
         if trial.deadline_us is not None and now_us >= trial.deadline_us:
-            return NewTell(trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline")
+            return NewTell(
+                trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline"
+            )
         return None
 
     def told(self, row: TellRow, cause: str) -> Notice:
         """A told result for people."""
-        data = {"trial": row.trial, "seq": row.seq, "status": str(row.status), "value": row.value, "se": row.se}
+        data = {
+            "trial": row.trial,
+            "seq": row.seq,
+            "status": str(row.status),
+            "value": row.value,
+            "se": row.se,
+        }
         if row.value is None:
             return Notice("told", f"t{row.trial} {row.status}: {cause}", data)
         spread = f" ± {self.show(row.se)}" if row.se is not None else ""
-        return Notice("told", f"t{row.trial} {self.objective.metric} {self.show(row.value, sign=True)}{spread}", data)
+        return Notice(
+            "told", f"t{row.trial} {self.objective.metric} {self.show(row.value, sign=True)}{spread}", data
+        )
 
     def show(self, value: float, *, sign: bool = False) -> str:
         """A value of the objective for people: per cent for lifts, plain otherwise."""
@@ -102,7 +114,8 @@ class Judge:
         marks = ledger.watermarks(window.number)
         needed = {self.objective.metric, *(metric for metric, _, _ in self.guardrails)}
         return all(
-            name in marks and self.metrics[name].maturity.is_mature(marks[name].as_of_us, window.end_us) for name in needed
+            name in marks and self.metrics[name].maturity.is_mature(marks[name].as_of_us, window.end_us)
+            for name in needed
         )
 
     def _mature_tell(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> NewTell:
@@ -116,7 +129,9 @@ class Judge:
             return _ok(trial, treatment.estimate, treatment.used)
         control = self.measure(rows, self.objective.metric, CONTROL)
         if control is None:
-            return NewTell(trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric} under control")
+            return NewTell(
+                trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric} under control"
+            )
         try:
             lift = effect(treatment.estimate, control.estimate, relative=self.objective.effect == "relative")
         except ZeroControlError as error:

@@ -1,8 +1,8 @@
 """The optimizer as the ledger knows it: a fold of asks and tells in their recorded order.
 
-Resuming is: newest snapshot, then every ask and every tell that came after it, interleaved as they were. Each replayed
-candidate is compared with the recorded one. Where they differ (another numpy, another processor) the recorded vector is
-what production saw, so it is what the optimizer is told about.
+Resuming is: newest snapshot, then every ask and every tell that came after it, interleaved as they were. Each
+replayed candidate is compared with the recorded one. Where they differ (another numpy, another processor) the
+recorded vector is what production saw, so it is what the optimizer is told about.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ SNAPSHOT_EVERY = 500
 MakeOptimizer = Callable[[State | None], Optimizer]
 
 
-def optimizer_maker(cls: type[Optimizer], space: Space, start: Vector, options: OptimizerOptions) -> MakeOptimizer:
+def optimizer_maker(
+    cls: type[Optimizer], space: Space, start: Vector, options: OptimizerOptions
+) -> MakeOptimizer:
     """A function that builds the optimizer anew (None) or from a state."""
 
     def make(state: State | None) -> Optimizer:
@@ -63,14 +65,16 @@ class Learner:
             self.optimizer = self._make(load_state(snapshot.state))
             self.applied, self.asked, self._snapshot_at = snapshot.tell_seq, snapshot.asked, snapshot.tell_seq
         tells = iter(ledger.tells(after=self.applied))
-        trials = [t for t in ledger.trials(role=Role.SEARCH, first=self.asked) if (t.candidate or 0) >= self.asked]
+        trials = [
+            t for t in ledger.trials(role=Role.SEARCH, first=self.asked) if (t.candidate or 0) >= self.asked
+        ]
         for trial in trials:
             self._apply_until(trial.told_before, tells)
             self._replay(trial)
         self.apply(tells)
 
     def ask(self, n: int, first_number: int) -> list[NewTrial]:
-        """Draw n candidates as trials to be written, numbered on from ``first_number``; not yet in the ledger."""
+        """Draw n candidates as trials to be written, from ``first_number`` on; not yet in the ledger."""
         candidates = self.optimizer.ask(n)
         self.asked += n
         return [self._trial(candidate, first_number + i) for i, candidate in enumerate(candidates)]
@@ -78,7 +82,10 @@ class Learner:
     def confirmations(self, n: int, first_number: int) -> list[NewTrial]:
         """The recommendation as n trials that measure it again; their tells never reach the optimizer."""
         vector = self.recommend()
-        return [NewTrial(first_number + i, None, Role.CONFIRM, self.applied, self.applied, vector) for i in range(n)]
+        return [
+            NewTrial(first_number + i, None, Role.CONFIRM, self.applied, self.applied, vector)
+            for i in range(n)
+        ]
 
     def apply(self, tells: Iterable[TellRow]) -> None:
         """Tell the optimizer what the ledger has committed; only the next sequence number is ever accepted.
@@ -99,7 +106,7 @@ class Learner:
     def commit(self, driver: Driver, tells: Sequence[NewTell], now_us: int) -> list[TellRow]:
         """Write tells, and only then learn from them; now and then store a snapshot.
 
-        There is no snapshot while a diverged trial is open: its recorded vector lives beside the optimizer's state.
+        There is no snapshot while a diverged trial is open: its vector lives beside the optimizer's state.
         """
         rows = driver.tell(tells, at_us=now_us)
         self.apply(rows)
@@ -147,4 +154,3 @@ class Learner:
         if tell.status is not Status.OK or tell.value is None:
             return Evaluation(tell.candidate, None, status=tell.status, vector=vector)
         return Evaluation(tell.candidate, self._sign * tell.value, se=tell.se, vector=vector)
-

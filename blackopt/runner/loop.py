@@ -73,7 +73,7 @@ class Runner:
         if self.learner.diverged:
             trials = self.learner.diverged
             self.driver.note("replay_divergence", {"trials": trials}, at_us=now_us)
-            text = f"{len(trials)} recorded candidates differ from this machine's arithmetic: the recorded ones stand"
+            text = f"{len(trials)} candidates differ from this machine's arithmetic: the recorded ones stand"
             self.notify(Notice("divergence", text, {"trials": trials}))
         mode = self.driver.ledger.campaign.mode
         if mode in (Mode.PAUSED, Mode.STOPPED):
@@ -130,6 +130,6 @@ class Runner:
 def _paused(spec: CampaignSpec, mode: Mode) -> GuardrailStop:
     return GuardrailStop(
         f"campaign {spec.name} is {mode}",
-        safe="no candidate of it is pushed; production serves the incumbent; results on their way are not lost",
+        safe="no candidate of it is pushed; production serves the incumbent; no result on its way is lost",
         next_step="look at `blackopt trials`, then `blackopt run --resume`",
     )

@@ -35,7 +35,7 @@ def ask(parts: Parts, ledger: Ledger, n: int) -> list[Asked]:
         if n > min(left.search, left.room):
             raise UsageError(
                 f"cannot ask for {n}: {left.search} of the budget's trials are left, "
-                f"and {left.in_flight} of at most {parts.spec.budget.max_in_flight} are in flight (tell those first)"
+                f"and {left.in_flight} of at most {parts.spec.budget.max_in_flight} are in flight: tell those"
             )
         learner = parts.learner()
         learner.restore(ledger)
@@ -44,7 +44,9 @@ def ask(parts: Parts, ledger: Ledger, n: int) -> list[Asked]:
     return [Asked(trial.number, parts.policy.space.decode(trial.vector)) for trial in trials]
 
 
-def tell(parts: Parts, ledger: Ledger, number: int, value: float | None, *, se: float | None, failed: str) -> None:
+def tell(
+    parts: Parts, ledger: Ledger, number: int, value: float | None, *, se: float | None, failed: str
+) -> None:
     """Write one result. The same result twice is one result; another one for the same trial is refused.
 
     Raises:
@@ -59,13 +61,19 @@ def tell(parts: Parts, ledger: Ledger, number: int, value: float | None, *, se: 
     with ledger.drive(at_us=now_us) as driver:
         total = trials_asked(ledger.counts())
         if not 0 <= number < total:
-            raise UsageError(f"no trial {number}: {total} were asked (0 to {total - 1})" if total else "nothing was asked yet")
+            raise UsageError(
+                f"no trial {number}: {total} were asked (0 to {total - 1})"
+                if total
+                else "nothing was asked yet"
+            )
         trial = ledger.trial(number)
         if trial.state is TrialState.TOLD:
             [told] = [row for row in ledger.tells() if row.trial == number]
             if (told.value, told.se) == (value, se):
                 return
-            raise UsageError(f"trial {number} was already told: {told.status}, value {told.value}, se {told.se}")
+            raise UsageError(
+                f"trial {number} was already told: {told.status}, value {told.value}, se {told.se}"
+            )
         if value is None:
             driver.tell([NewTell(number, Status.FAILED, cause=failed or "reported as failed")], at_us=now_us)
             return

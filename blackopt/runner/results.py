@@ -1,4 +1,4 @@
-"""What a campaign knows so far, for people: the recommendation, what it is worth, and how well that is known."""
+"""What a campaign knows so far, for people: the recommendation, its worth, and how well that is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Evidence(StrEnum):
     """How the recommendation's worth is known."""
 
     FRESH = "fresh"  # measured again after the search, on fresh units
-    SEARCH = "search"  # the mean of the last candidates drawn around it: optimistic or pessimistic, never a proof
+    # The mean of the last candidates drawn around it: optimistic or pessimistic, never a proof.
+    SEARCH = "search"
     NONE = "none"
 
 
@@ -60,7 +61,7 @@ class Results:
 
     @property
     def proven(self) -> bool:
-        """Whether fresh evidence excludes that the incumbent is as good; only for objectives relative to control."""
+        """Whether fresh evidence excludes that the incumbent is as good; only relative to control."""
         if self.evidence is not Evidence.FRESH or self.interval is None or self.control is None:
             return False
         return self.interval[0] > 0.0 if self.maximize else self.interval[1] < 0.0
@@ -106,13 +107,18 @@ def results(parts: Parts, ledger: Ledger) -> Results:
 def _last_confirmations(ledger: Ledger, tells: Sequence[TellRow]) -> list[TellRow]:
     """Confirmations that ended well and that no search trial follows."""
     last_search = max((t.trial for t in tells if t.role is Role.SEARCH), default=-1)
-    asked_after = any(t.role is Role.SEARCH for t in ledger.trials(states=[s for s in TrialState if s is not TrialState.TOLD]))
+    asked_after = any(
+        t.role is Role.SEARCH
+        for t in ledger.trials(states=[s for s in TrialState if s is not TrialState.TOLD])
+    )
     if asked_after:
         return []
     return [t for t in tells if t.role is Role.CONFIRM and t.status is Status.OK and t.trial > last_search]
 
 
-def _levels(spec: CampaignSpec, ledger: Ledger, fresh: Sequence[TellRow]) -> tuple[Estimate | None, Estimate | None]:
+def _levels(
+    spec: CampaignSpec, ledger: Ledger, fresh: Sequence[TellRow]
+) -> tuple[Estimate | None, Estimate | None]:
     """The metric itself, pooled over the confirmation windows: (recommendation, control)."""
     judge = Judge(spec)
     kind = judge.metrics[spec.objective.metric].kind

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from blackopt.protocols import PluginOptions
 
 DAY_US = 86_400_000_000
@@ -14,7 +16,7 @@ class FakeClock:
         now_us: where it starts; default 2026-01-05, a Monday.
     """
 
-    Options = PluginOptions
+    Options: ClassVar[type[PluginOptions]] = PluginOptions
 
     def __init__(self, now_us: int = 1_767_571_200_000_000) -> None:
         self._now_us = now_us

@@ -119,7 +119,7 @@ class OptimizerConformance:
 
     def reload(self, optimizer: Optimizer) -> Optimizer:
         """Another one, from its dump as text."""
-        options = self.optimizer.Options(**{**self.options, **{"seed": 1}})
+        options = self.optimizer.Options(**{**self.options, "seed": 1})
         return self.optimizer.load(optimizer.space, options, through_json(optimizer.dump()))
 
     @staticmethod

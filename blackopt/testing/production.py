@@ -1,7 +1,8 @@
-"""A production that fits in memory: target, source and outcomes in one object, with every fault a test may ask for.
+"""A production that fits in memory: target, source and outcomes, with every fault a test may ask for.
 
-It is a fake only at the seams that :mod:`blackopt.protocols` defines. Its outcomes are a function of (arm, window,
-artifact), so two runs that push the same candidates read the same numbers, whatever happened in between.
+It is a fake only at the seams that :mod:`blackopt.protocols` defines. Its outcomes are a function of (arm,
+window, artifact), so two runs that push the same candidates read the same numbers, whatever happened in
+between.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from blackopt.errors import OutcomeUnknown, RetriableError
 from blackopt.protocols import Clock, PluginOptions
@@ -37,7 +39,9 @@ class FakeProduction:
     rate: Rate
     control_rate: float = 0.2
     units: int = 2_000
-    metrics: Mapping[str, Callable[[float], float]] = field(default_factory=lambda: {"success": lambda rate: rate})
+    metrics: Mapping[str, Callable[[float], float]] = field(
+        default_factory=lambda: {"success": lambda rate: rate}
+    )
     knows_until_us: int | None = None
     faults: dict[str, list[str]] = field(default_factory=dict)
     applied: dict[int, int] = field(default_factory=dict)
@@ -48,10 +52,10 @@ class FakeProduction:
     epoch: int = 0
     extra: list[Reading | NoReading] = field(default_factory=list)
 
-    Options = PluginOptions
-    MetricOptions = PluginOptions
+    Options: ClassVar[type[PluginOptions]] = PluginOptions
+    MetricOptions: ClassVar[type[PluginOptions]] = PluginOptions
 
-    # -- target --------------------------------------------------------------------------------------------------
+    # -- target ----------------------------------------------------------------------------------------------
 
     def check(self) -> str:
         """Always reachable."""
@@ -100,7 +104,14 @@ class FakeProduction:
             raise RetriableError("the module is down")
         now_us = self.clock.now_us()
         return [
-            Live(order.campaign, order.trial, order.arm, order.epoch, order.artifact.sha256, (until_us - now_us) / 1e6)
+            Live(
+                order.campaign,
+                order.trial,
+                order.arm,
+                order.epoch,
+                order.artifact.sha256,
+                (until_us - now_us) / 1e6,
+            )
             for order, until_us in self.live.values()
             if until_us > now_us
         ]
@@ -109,7 +120,7 @@ class FakeProduction:
         """The module restarts and has forgotten what is live; its fence and its refusals are durable."""
         self.live.clear()
 
-    # -- source --------------------------------------------------------------------------------------------------
+    # -- source ----------------------------------------------------------------------------------------------
 
     def read(self, query: Query) -> Iterator[Reading | NoReading]:
         """Readings of all arms that were ever served in the window, and whatever ``extra`` holds."""
@@ -141,5 +152,3 @@ def _noise(*key: object) -> float:
     """A number in about [-1.7, 1.7] with variance 1, keyed, so that re-reading gives the same."""
     digest = hashlib.sha256("|".join(map(str, key)).encode()).digest()
     return (int.from_bytes(digest[:6], "big") / 2**48 - 0.5) * 12**0.5
-
-

@@ -42,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        """Time, health, and what is live."""
         world = self.server.world
         if self.path == "/clock":
             self._json(200, {"now_us": world.now_us})
@@ -53,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"no such path: {self.path}"})
 
     def do_POST(self) -> None:
+        """Orders, and waiting for a time."""
         length = self.headers.get("content-length", "")
         if not length.isdecimal() or int(length) > MAX_BODY:
             self.close_connection = True

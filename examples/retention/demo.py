@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from retention_app import truth
-from retention_app.cohort import DAY_US
-from retention_app.pipeline import FEATURES, INCUMBENT, Configuration
-
 from blackopt.runner.assembly import open_ledger
 from blackopt.runner.results import Evidence, Results
 from blackopt.sdk import Campaign
 from blackopt.types import Role
+from retention_app import truth
+from retention_app.cohort import DAY_US
+from retention_app.pipeline import FEATURES, INCUMBENT, Configuration
 
 HERE = Path(__file__).resolve().parent
 BLACKOPT = [sys.executable, "-c", "from blackopt.cli.main import main; main()"]

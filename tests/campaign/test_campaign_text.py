@@ -178,8 +178,26 @@ def test_places_survive_unusual_line_breaks() -> None:
 
 
 JUNK = st.text(st.sampled_from("ab:-{}[]&*!|>%@`'\"#?,~ \n\t$\\01.eu\x07\ud800é"), max_size=60)
-KEYS = st.sampled_from(["version", "name", "policy", "use", "measure", "metrics", "m", "objective", "guardrails",
-                        "traffic", "budget", "schedule", "push", "evaluate", "window", "maximize"])  # fmt: skip
+KEYS = st.sampled_from(
+    [
+        "version",
+        "name",
+        "policy",
+        "use",
+        "measure",
+        "metrics",
+        "m",
+        "objective",
+        "guardrails",
+        "traffic",
+        "budget",
+        "schedule",
+        "push",
+        "evaluate",
+        "window",
+        "maximize",
+    ]
+)
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (

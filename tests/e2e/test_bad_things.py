@@ -28,7 +28,13 @@ version: 1
 name: weather
 policy: {use: parameters, space: {x: {float: [0, 1], start: 0.5}}}
 optimizer: {use: openai-es, population: 2, sigma: 0.1, seed: 1}
-push: {use: http, url: "http://127.0.0.1:${PORT}/blackopt", secret: "${SECRET}", connect_timeout: 1s, timeout: 1s, tries: 1}
+push:
+  use: http
+  url: "http://127.0.0.1:${PORT}/blackopt"
+  secret: "${SECRET}"
+  connect_timeout: 1s
+  timeout: 1s
+  tries: 1
 measure:
   use: sql
   url: sqlite:///events.db
@@ -47,7 +53,10 @@ class Module:
     def __init__(self) -> None:
         self.fault = ""
         self.arms = Arms(
-            accept=within({"x": (0.0, 1.0)}), incumbent=Artifact(b'{"x": 0.5}'), secrets=["hush"], clock=time.monotonic
+            accept=within({"x": (0.0, 1.0)}),
+            incumbent=Artifact(b'{"x": 0.5}'),
+            secrets=["hush"],
+            clock=time.monotonic,
         )
         module = self
 
@@ -67,7 +76,9 @@ class Module:
                 elif fault == "garbage":
                     self.reply(200, b"<html>welcome</html>")
                 else:
-                    status, reply = module.arms.handle(self.command, self.path, dict(self.headers.items()), body)
+                    status, reply = module.arms.handle(
+                        self.command, self.path, dict(self.headers.items()), body
+                    )
                     if fault == "applied, then 502":
                         status, reply = 502, b"bad gateway"
                     self.reply(status, reply)

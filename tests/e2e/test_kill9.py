@@ -1,7 +1,7 @@
 """``kill -9`` of the real command, at random moments, against the simulated app in its own process.
 
-Nothing here knows where the process is when it dies: in Python's start-up, in a transaction, in a request, while the
-app moves its time. Whatever happens, the campaign that was killed must equal the one that was not.
+Nothing here knows where the process is when it dies: in Python's start-up, in a transaction, in a request,
+while the app moves its time. Whatever happens, the campaign that was killed must equal the one that was not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ SEED = 20_261
 def app(folder: Path) -> Iterator[dict[str, str]]:
     """The app, small: few users, so that most of the time is blackopt's."""
     environment = {**os.environ, "APP_SECRET": "a secret of this test"}
-    command = [sys.executable, str(RETENTION / "app.py"), "--directory", str(folder), "--seed", "5", "--users", "1500"]
+    command = [
+        sys.executable,
+        str(RETENTION / "app.py"),
+        "--directory",
+        str(folder),
+        "--seed",
+        "5",
+        "--users",
+        "1500",
+    ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -54,7 +63,10 @@ def prepare(folder: Path) -> Path:
         (folder / "queries" / query.name).write_text(query.read_text())
     text = (RETENTION / "campaign.yaml").read_text()
     for old, new in (
-        ("budget: {trials: 480, max_in_flight: 144, confirm: 3}", "budget: {trials: 24, max_in_flight: 16, confirm: 1}"),
+        (
+            "budget: {trials: 480, max_in_flight: 144, confirm: 3}",
+            "budget: {trials: 24, max_in_flight: 16, confirm: 1}",
+        ),
         ("population: 16", "population: 8"),
         ("arms: 16", "arms: 8"),
         ("min_units: 100", "min_units: 10"),
@@ -67,7 +79,9 @@ def prepare(folder: Path) -> Path:
 
 
 def start(campaign: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*BLACKOPT, "run", "-q", str(campaign)], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [*BLACKOPT, "run", "-q", str(campaign)], env=environment, stdout=subprocess.DEVNULL
+    )
 
 
 def facts(campaign: Path, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -77,7 +91,9 @@ def facts(campaign: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         ledger.verify()
         return {
             "tells": ledger.tells(),
-            "trials": [(t.number, t.vector_sha, t.window, t.slice, t.state, t.cause) for t in ledger.trials()],
+            "trials": [
+                (t.number, t.vector_sha, t.window, t.slice, t.state, t.cause) for t in ledger.trials()
+            ],
             "events": [(e.at_us, e.kind, json.dumps(e.data, sort_keys=True)) for e in ledger.events()],
             "recommended": loaded.results().recommendation.tobytes(),
         }
@@ -88,7 +104,9 @@ def check_production(folder: Path, campaign: Path, environment: Mapping[str, str
     with Ledger.open(Campaign.load(campaign, env=environment).ledger, read_only=True) as ledger:
         intended = {(p.trial, p.kind.value): p.body_sha for p in ledger.pushes()}
     with sqlite3.connect(folder / "app.db") as log:
-        pushes = log.execute("SELECT trial, sha256, sum(times) FROM applied WHERE kind = 'push' GROUP BY trial, sha256").fetchall()
+        pushes = log.execute(
+            "SELECT trial, sha256, sum(times) FROM applied WHERE kind = 'push' GROUP BY trial, sha256"
+        ).fetchall()
         seen = {trial for (trial,) in log.execute("SELECT DISTINCT trial FROM orders")}
     log.close()
     assert {trial for trial, _, _ in pushes} == seen
@@ -98,7 +116,7 @@ def check_production(folder: Path, campaign: Path, environment: Mapping[str, str
 
 
 def killed_run(folder: Path, chance: random.Random, kills_left: int) -> tuple[dict[str, Any], int]:
-    """One campaign, killed until it is done or until no kills are left; its facts, and the number of kills."""
+    """One campaign, killed until it is done or no kills are left; its facts, and the number of kills."""
     campaign = prepare(folder)
     kills = 0
     with app(folder) as environment:

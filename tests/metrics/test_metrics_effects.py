@@ -1,3 +1,5 @@
+"""Effects against the control, their intervals, and how they combine."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""Guardrails and maturity: bounds as they are written, verdicts at their thresholds."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Kinds of metric: pooled cohorts equal the whole sample in any order; impossible ones are refused."""
+
 from __future__ import annotations
 
 import math

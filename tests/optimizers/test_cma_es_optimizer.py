@@ -1,3 +1,5 @@
+"""CMA-ES: the conformance suite, and late, partial and failed results."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""The genetic algorithm: the conformance suite, and who breeds."""
+
 from __future__ import annotations
 
 from typing import Any, ClassVar

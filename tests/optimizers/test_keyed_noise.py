@@ -1,3 +1,5 @@
+"""Keyed noise: the same numbers everywhere, with the moments of a normal distribution."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""OpenAI-ES: the conformance suite, twins, and the weights of late results."""
+
 from __future__ import annotations
 
 from typing import Any, ClassVar

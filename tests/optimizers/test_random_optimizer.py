@@ -1,3 +1,5 @@
+"""Random search: the conformance suite, and what it recommends."""
+
 from __future__ import annotations
 
 from typing import Any, ClassVar

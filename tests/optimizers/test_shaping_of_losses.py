@@ -1,3 +1,5 @@
+"""Shaping: from losses to weights that know no scale."""
+
 from __future__ import annotations
 
 import numpy as np

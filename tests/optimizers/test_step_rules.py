@@ -1,3 +1,5 @@
+"""Step rules, each against its equation."""
+
 from __future__ import annotations
 
 import numpy as np

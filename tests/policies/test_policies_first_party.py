@@ -1,3 +1,5 @@
+"""First-party policies: the conformance suite, and artifacts that read back exactly."""
+
 from __future__ import annotations
 
 import json

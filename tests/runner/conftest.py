@@ -24,7 +24,10 @@ from blackopt.testing.production import FakeProduction
 DOCUMENT: dict[str, Any] = {
     "version": 1,
     "name": "hill",
-    "policy": {"use": "parameters", "space": {"x": {"float": [0, 1], "start": 0.2}, "y": {"float": [0, 1], "start": 0.2}}},
+    "policy": {
+        "use": "parameters",
+        "space": {"x": {"float": [0, 1], "start": 0.2}, "y": {"float": [0, 1], "start": 0.2}},
+    },
     "optimizer": {"use": "openai-es", "population": 4, "sigma": 0.1, "seed": 3},
     "push": {"use": "http", "url": "http://127.0.0.1:1/unused"},
     "measure": {
@@ -80,7 +83,20 @@ class Fuse:
         return Guarded()
 
 
-WRITES = {"ask", "intend", "live", "retry", "renewed", "close", "withdrawn", "ingest", "polled", "tell", "snapshot", "set_mode"}
+WRITES = {
+    "ask",
+    "intend",
+    "live",
+    "retry",
+    "renewed",
+    "close",
+    "withdrawn",
+    "ingest",
+    "polled",
+    "tell",
+    "snapshot",
+    "set_mode",
+}
 ORDERS = {"push", "withdraw"}
 
 
@@ -105,7 +121,7 @@ class World:
 
     @contextmanager
     def process(self, fuse: Fuse | None = None, *, resume: bool = False) -> Iterator[Runner]:
-        """A process that drives the campaign; leaving it, in whatever way, frees its lock as the kernel would."""
+        """A process that drives the campaign; leaving it in any way frees its lock, as the kernel would."""
         spec = self.spec
         with Parts(spec, clock=self.clock) as parts:
             exists = spec.ledger.exists()
@@ -118,7 +134,9 @@ class World:
                 guarded = fuse.guard(driver, WRITES) if fuse else driver
                 target = fuse.guard(self.production, ORDERS) if fuse else self.production
                 judge = Judge(spec)
-                lane = ProductionLane(spec, guarded, learner, parts.policy, target, self.production, judge, self.notices.append)
+                lane = ProductionLane(
+                    spec, guarded, learner, parts.policy, target, self.production, judge, self.notices.append
+                )
                 runner = Runner(spec, guarded, learner, lane, self.clock, self.notices.append)
                 runner.start(resume=resume)
                 yield runner
@@ -138,7 +156,9 @@ class World:
             learner = parts.learner()
             learner.restore(ledger)
             return {
-                "tells": [(t.seq, t.trial, t.status, t.value, t.se, t.obs_sha, t.at_us) for t in ledger.tells()],
+                "tells": [
+                    (t.seq, t.trial, t.status, t.value, t.se, t.obs_sha, t.at_us) for t in ledger.tells()
+                ],
                 "trials": [(t.number, t.vector_sha, t.window, t.slice, t.cause) for t in ledger.trials()],
                 "events": [(e.kind, json.dumps(e.data, sort_keys=True)) for e in ledger.events()],
                 "recommendation": learner.recommend().tolist(),
@@ -162,7 +182,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def make_world(tmp_path: Path) -> Callable[..., World]:
     """Worlds with changes to the campaign, each in its own folder."""
-    made = []
+    made: list[Path] = []
 
     def make(**changes: Any) -> World:
         folder = tmp_path / f"world{len(made)}"

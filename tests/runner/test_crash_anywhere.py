@@ -1,4 +1,4 @@
-"""A process may die before or after any transaction and any request: the campaign must not be able to tell."""
+"""A process may die before or after any transaction and any request: the campaign cannot tell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def test_f01_f02_f03_f04_f08_death_at_every_step_changes_nothing(
     steps = count_steps(whole, fuse)
     expected = whole.facts()
     assert steps > 100
-    # Dying right after step k and right before step k + 1 leave the same ledger; production may differ. Every third of each.
+    # Dying right after step k and right before step k + 1 leave the same ledger; production may differ. Every
+    # third of each.
     for at in range(1 + after, steps + 1, 3):
         world = make_world()
         with pytest.raises(died), world.process(fuse(at=at, after=after)) as runner:
@@ -34,7 +35,9 @@ def test_f01_f02_f03_f04_f08_death_at_every_step_changes_nothing(
         assert set(world.production.applied.values()) == {1}
 
 
-def test_dying_after_every_second_step_of_one_run_changes_nothing(make_world: Callable[..., Any], fuse: Any, died: Any) -> None:
+def test_dying_after_every_second_step_of_one_run_changes_nothing(
+    make_world: Callable[..., Any], fuse: Any, died: Any
+) -> None:
     whole = make_world()
     whole.finish()
     world = make_world()

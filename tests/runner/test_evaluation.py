@@ -89,7 +89,9 @@ def test_failures_and_nan_are_told_and_the_search_goes_on(tmp_path: Path) -> Non
             raise ArithmeticError("out of luck")
         return math.nan if calls % 11 == 0 else bowl(params)
 
-    campaign = make(tmp_path, evaluate=fragile, optimizer={"use": "openai-es", "seed": 1, "population": 8, "sigma": 0.1})
+    campaign = make(
+        tmp_path, evaluate=fragile, optimizer={"use": "openai-es", "seed": 1, "population": 8, "sigma": 0.1}
+    )
     found = campaign.run()
     statuses = [status for _, _, status, _, _ in tells(campaign)]
     assert statuses.count(Status.FAILED) == 120 // 7 + 120 // 11 - 120 // 77

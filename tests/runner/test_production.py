@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,9 @@ def test_a_campaign_runs_to_its_end_and_measures_its_recommendation(world: Any) 
         found = results(parts, ledger)
     assert found.mode is Mode.DONE
     assert found.evidence is Evidence.FRESH
-    assert found.treatment is not None and found.control is not None and found.estimate is not None
+    assert found.treatment is not None
+    assert found.control is not None
+    assert found.estimate is not None
     assert found.estimate.value == pytest.approx(found.treatment.value / found.control.value - 1)
 
 
@@ -52,8 +55,13 @@ def test_twins_and_control_share_each_window_and_windows_may_mature_together(wor
     assert search[1].start_us == search[0].end_us
     # In each window slices never overlap, and control is first.
     for w in windows:
-        parts = sorted([(w.control.lower, w.control.upper), *((t.slice.lower, t.slice.upper) for t in trials if t.window == w.number)])
-        assert all(a[1] <= b[0] for a, b in zip(parts, parts[1:], strict=False))
+        parts = sorted(
+            [
+                (w.control.lower, w.control.upper),
+                *((t.slice.lower, t.slice.upper) for t in trials if t.window == w.number),
+            ]
+        )
+        assert all(a[1] <= b[0] for a, b in pairwise(parts))
         assert parts[-1][1] <= 800_000
 
 
@@ -186,7 +194,9 @@ def test_f10_an_old_driver_is_fenced_by_production(world: Any) -> None:
     assert world.production.applied == {}
 
 
-def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infeasible(make_world: Callable[..., Any]) -> None:
+def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infeasible(
+    make_world: Callable[..., Any],
+) -> None:
     world = make_world(
         measure={"metrics": {"unsubscribe": UNSUBSCRIBE}},
         guardrails=[{"metric": "unsubscribe", "at_most": "1.05 * control", "min_units": 100}],
@@ -214,13 +224,18 @@ def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infea
     assert statuses(world).count(Status.OK) == 12
 
 
-def test_f79_breaches_in_a_row_pause_the_campaign_until_a_person_resumes_it(make_world: Callable[..., Any]) -> None:
+def test_f79_breaches_in_a_row_pause_the_campaign_until_a_person_resumes_it(
+    make_world: Callable[..., Any],
+) -> None:
     world = make_world(
         measure={"metrics": {"unsubscribe": UNSUBSCRIBE}},
         guardrails=[{"metric": "unsubscribe", "at_most": "1.05 * control", "min_units": 100}],
         budget={"breaches": 4},
     )
-    world.production.metrics = {"success": lambda rate: rate, "unsubscribe": lambda rate: 0.02 if rate == 0.2 else 0.4}
+    world.production.metrics = {
+        "success": lambda rate: rate,
+        "unsubscribe": lambda rate: 0.02 if rate == 0.2 else 0.4,
+    }
     with pytest.raises(GuardrailStop) as stop:
         world.finish()
     assert stop.value.exit_code == 3

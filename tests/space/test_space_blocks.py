@@ -1,3 +1,5 @@
+"""Spaces: what is decoded encodes back bit for bit, and every refusal."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The splitter: exact shares, stable buckets, and slices that never overlap."""
+
 from __future__ import annotations
 
 from collections import Counter
