@@ -83,7 +83,8 @@ class FloatBlock(Block):
         start: the middle (of the scale in use) unless given.
 
     Raises:
-        UsageError: empty, infinite or too wide bounds, a logarithm of zero or less, a start outside.
+        UsageError: empty, infinite, too wide or (log) too narrow bounds, a logarithm of zero or less, a start
+            outside.
     """
 
     kind = "float"
@@ -98,6 +99,8 @@ class FloatBlock(Block):
             raise UsageError(f"{name}: a log scale needs a lower bound above 0, got {lo!r}")
         self._origin = math.log(self.lo) if log else self.lo
         self._width = math.log(self.hi) - self._origin if log else self.hi - self.lo
+        if self._width == 0.0:  # different floats may have the same logarithm
+            raise UsageError(f"{name}: [{lo!r}, {hi!r}] is too narrow for a log scale in float64")
         # The start decodes to itself even where no coordinate would: see decode.
         self._start = math.nan
         self._start_at = math.nan

@@ -23,7 +23,7 @@ finite = st.floats(-1e12, 1e12, allow_nan=False)
 def float_specs(draw: st.DrawFn) -> dict[str, Any]:
     log = draw(st.booleans())
     bound = st.floats(1e-9, 1e9) if log else finite
-    lo, hi = sorted(draw(st.lists(bound, min_size=2, max_size=2, unique=True)))
+    lo, hi = sorted(draw(st.lists(bound, min_size=2, max_size=2, unique_by=math.log if log else float)))
     spec: dict[str, Any] = {"float": [lo, hi], "log": log}
     if draw(st.booleans()):
         spec["start"] = draw(st.floats(lo, hi))
@@ -296,6 +296,7 @@ def test_encode_refuses_what_a_block_cannot_hold(block: dict[str, Any], value: o
         ({"x": {"float": [0, math.inf]}}, "x.float.1: Input should be a finite number"),
         ({"x": {"float": [-1e308, 1e308]}}, "too wide for float64"),
         ({"x": {"float": [0, 1], "log": True}}, "a log scale needs a lower bound above 0"),
+        ({"x": {"float": [1e-9, 1.0000000000000003e-9], "log": True}}, "too narrow for a log scale"),
         ({"x": {"float": [0, 1], "start": 2}}, r"x: expected a number in \[0.0, 1.0\], got 2"),
         ({"x": {"float": [0, True]}}, "x.float.1: expected a number, got a boolean"),
         ({"x": {"float": [0, 1], "scale": 2}}, "x: scale has no meaning for float; it takes log, start"),
