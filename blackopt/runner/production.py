@@ -1,8 +1,8 @@
 """Production: one turn of a campaign whose candidates are served to live traffic.
 
-A turn takes every step that is due, in one fixed order: poll, guard, close, withdraw, tell, open, push. Each step
-decides from the ledger alone and ends in a transaction, so a process that dies anywhere and is started again takes
-exactly the steps that were left, in the same order.
+A turn takes every step that is due, in one fixed order: poll, guard, close, withdraw, tell, open, push. Each
+step decides from the ledger alone and ends in a transaction, so a process that dies anywhere and is started
+again takes exactly the steps that were left, in the same order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,20 @@ from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner
 from blackopt.runner.notices import Notice, Notify
 from blackopt.traffic import allocate
-from blackopt.types import CONTROL, NoReading, Outcome, Placement, Push, Query, Reading, Receipt, Role, Slice, Status, Withdraw
+from blackopt.types import (
+    CONTROL,
+    NoReading,
+    Outcome,
+    Placement,
+    Push,
+    Query,
+    Reading,
+    Receipt,
+    Role,
+    Slice,
+    Status,
+    Withdraw,
+)
 
 PAGE = 5_000
 """Readings per transaction when a poll returns many."""
@@ -62,7 +75,7 @@ class ProductionLane:
         self.schedule, self.traffic, self.measure = self.spec.schedule, self.spec.traffic, self.spec.measure
         self.troubles = 0
 
-    # -- the turn ------------------------------------------------------------------------------------------------
+    # -- the turn --------------------------------------------------------------------------------------------
 
     def turn(self, now_us: int) -> None:
         """Take every step that is due at ``now_us``."""
@@ -78,15 +91,25 @@ class ProductionLane:
         self._push(now_us)
 
     def reconcile(self, now_us: int) -> None:
-        """Once a process: withdraw what production serves and the ledger does not know, renew what it has lost."""
+        """Once a process: withdraw what only production knows, renew what only the ledger knows."""
         try:
             live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
             known = {t.number for t in self.ledger.trials(states=OPEN)}
             for arm in live:
                 if arm.trial not in known:
                     key = self._key(arm.trial, PushKind.WITHDRAW)
-                    _check_fence(self.target.withdraw(Withdraw(key, self.spec.name, arm.trial, arm.arm, self.driver.epoch)))
-                    self.notify(Notice("orphan", f"{arm.arm} was live without an open trial: withdrawn", {"trial": arm.trial}))
+                    _check_fence(
+                        self.target.withdraw(
+                            Withdraw(key, self.spec.name, arm.trial, arm.arm, self.driver.epoch)
+                        )
+                    )
+                    self.notify(
+                        Notice(
+                            "orphan",
+                            f"{arm.arm} was live without an open trial: withdrawn",
+                            {"trial": arm.trial},
+                        )
+                    )
         except RetriableError as error:
             self._trouble("comparing with production", error)
             return
@@ -97,11 +120,10 @@ class ProductionLane:
 
     def next_us(self, now_us: int) -> int | None:
         """When the next step is due; None when nothing is open and nothing more will be."""
-        due: list[int] = []
         windows = {window.number: window for window in self.ledger.windows()}
         trials = self.ledger.trials(states=OPEN)
-        for number in {t.window for t in trials if t.window is not None}:
-            due.append(self._poll_due_us(windows[number]))
+        polled = {trial.window for trial in trials if trial.window is not None}
+        due = [self._poll_due_us(windows[number]) for number in polled]
         for trial in trials:
             window = windows[trial.window] if trial.window is not None else None
             if window is not None and trial.state in (TrialState.ASKED, *IN_TRAFFIC):
@@ -114,7 +136,7 @@ class ProductionLane:
         due += [push.next_us for push in self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])]
         return max(min(due), now_us + 1) if due else None
 
-    # -- poll ----------------------------------------------------------------------------------------------------
+    # -- poll ------------------------------------------------------------------------------------------------
 
     def _poll(self, windows: dict[int, WindowRow], now_us: int) -> None:
         numbers = sorted({t.window for t in self.ledger.trials(states=OPEN) if t.window is not None})
@@ -150,7 +172,13 @@ class ProductionLane:
                         self.notify(Notice("trouble", f"{item.arm}: {item.cause}", {"arm": item.arm}))
                 report = self.driver.ingest(self.measure.use, readings, at_us=now_us)
                 if set_aside := report.late + report.conflict + report.quarantined + report.rejected:
-                    self.notify(Notice("readings", f"window {window.number}: {set_aside} set aside ({report})", {"window": window.number}))
+                    self.notify(
+                        Notice(
+                            "readings",
+                            f"window {window.number}: {set_aside} set aside ({report})",
+                            {"window": window.number},
+                        )
+                    )
                 for r in readings:
                     if r.window != window.number or r.arm not in arms:
                         continue  # set aside by the ledger: it says nothing about this window
@@ -158,11 +186,12 @@ class ProductionLane:
                     arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), r.as_of_us)
         except RetriableError as error:
             self._trouble(f"poll of window {window.number}", error)
-        # A metric is known up to where its slowest arm is; one that returned nothing has been asked, and is not known.
+        # A metric is known up to where its slowest arm is; one that returned nothing has been asked, and is
+        # not known.
         marks = {m: min(known[m].values()) if m in known else 0 for m in self.judge.metrics}
         self.driver.polled(window.number, marks, at_us=now_us)
 
-    # -- guard, close, withdraw ------------------------------------------------------------------------------------
+    # -- guard, close, withdraw ------------------------------------------------------------------------------
 
     def _guard(self, now_us: int) -> None:
         trials = self.ledger.trials(states=IN_TRAFFIC)
@@ -177,9 +206,19 @@ class ProductionLane:
         ended = [t for t in self.ledger.trials(states=IN_TRAFFIC) if windows[_window(t)].end_us <= now_us]
         if ended:
             self.driver.close([t.number for t in ended], cause="window ended", at_us=now_us)
-        never = [t.number for t in self.ledger.trials(states=[TrialState.ASKED]) if windows[_window(t)].end_us <= now_us]
+        never = [
+            t.number
+            for t in self.ledger.trials(states=[TrialState.ASKED])
+            if windows[_window(t)].end_us <= now_us
+        ]
         if never:
-            self._told([NewTell(number, Status.VOID, cause="its window ended before it was pushed") for number in never], now_us)
+            self._told(
+                [
+                    NewTell(number, Status.VOID, cause="its window ended before it was pushed")
+                    for number in never
+                ],
+                now_us,
+            )
 
     def _withdraw(self, windows: dict[int, WindowRow], now_us: int) -> None:
         for push in self._due_pushes(PushKind.WITHDRAW, now_us):
@@ -198,7 +237,7 @@ class ProductionLane:
             self.driver.withdrawn([trial.number], at_us=now_us)
             self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
 
-    # -- tell ----------------------------------------------------------------------------------------------------
+    # -- tell ------------------------------------------------------------------------------------------------
 
     def _tell(self, windows: dict[int, WindowRow], now_us: int) -> None:
         tells: list[NewTell] = []
@@ -235,7 +274,7 @@ class ProductionLane:
             self.driver.close(live, cause=cause, at_us=now_us)
         self._withdraw({window.number: window for window in self.ledger.windows()}, now_us)
 
-    # -- open and push -------------------------------------------------------------------------------------------
+    # -- open and push ---------------------------------------------------------------------------------------
 
     def _may_open(self) -> bool:
         return self.ledger.campaign.mode is Mode.RUN and not self.ledger.trials(
@@ -268,11 +307,14 @@ class ProductionLane:
         )
         deadline_us = window.end_us + self.schedule.deadline
         placed = [
-            replace(trial, window=number, slice=part, deadline_us=deadline_us) for trial, part in zip(trials, slices, strict=True)
+            replace(trial, window=number, slice=part, deadline_us=deadline_us)
+            for trial, part in zip(trials, slices, strict=True)
         ]
         self.driver.ask(placed, window=window, at_us=now_us)
         arms = f"{len(placed)} arm{'s' if len(placed) > 1 else ''}"
-        self.notify(Notice("asked", f"window {number}: {role}, {arms}", {"window": number, "arms": len(placed)}))
+        self.notify(
+            Notice("asked", f"window {number}: {role}, {arms}", {"window": number, "arms": len(placed)})
+        )
 
     def _push(self, now_us: int) -> None:
         windows = {window.number: window for window in self.ledger.windows()}
@@ -330,14 +372,14 @@ class ProductionLane:
             placement=Placement(window.number, window.salt, trial.slice or Slice(0, 0), window.control),
         )
 
-    # -- small things --------------------------------------------------------------------------------------------
+    # -- small things ----------------------------------------------------------------------------------------
 
     def _due_pushes(self, kind: PushKind, now_us: int) -> list[PushRow]:
         open_pushes = self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
         return [push for push in open_pushes if push.kind is kind and push.next_us <= now_us]
 
     def _renew_due_us(self, trial: TrialRow, window: WindowRow) -> int | None:
-        """Two thirds of the lease before it ends, so that two renewals may be lost; None if it lasts to the window's end."""
+        """Two thirds of the lease before its end: two renewals may be lost; None past the window."""
         if trial.lease_until_us is None or trial.lease_until_us >= window.end_us:
             return None
         return trial.lease_until_us - 2 * self.schedule.lease // 3
@@ -348,7 +390,9 @@ class ProductionLane:
     def _again(self, push: PushRow, error: RetriableError, now_us: int) -> None:
         unknown = isinstance(error, OutcomeUnknown)
         next_us = next_attempt_us(push, error, now_us, poll_us=self.schedule.poll)
-        self.driver.retry(push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us)
+        self.driver.retry(
+            push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us
+        )
         self._trouble(f"{push.kind} of t{push.trial}", error)
 
     def _trouble(self, step: str, error: RetriableError) -> None:
@@ -376,5 +420,5 @@ def _check_fence(receipt: Receipt) -> None:
             "production obeys a newer driver of this campaign",
             why=receipt.detail,
             safe="nothing of this order was applied; the ledger is unchanged",
-            next_step="see who drives it with `blackopt status`; after restoring an old ledger, start a new campaign name",
+            next_step="see who drives it with `blackopt status`; a restored ledger needs a new name",
         )

@@ -23,6 +23,7 @@ import pytest
 import requests
 import yaml
 
+from blackopt.optimizers.openai_es import OpenAIESOptions
 from blackopt.serving import Refused
 from blackopt.types import CONTROL, Artifact, Outcome, Placement, Push, Query, Reading, Slice, Withdraw
 from blackopt_connectors.http import HttpOptions, HttpTarget
@@ -191,7 +192,7 @@ def test_the_leak_is_not_an_input(tmp_path: Path) -> None:
         path = tmp_path / f"{seconds}.csv"
         path.write_bytes(small_csv(duration=seconds))
         inputs.append(data.load(path, sha256=None).inputs)
-    np.testing.assert_array_equal(*inputs)
+    np.testing.assert_array_equal(inputs[0], inputs[1])
     assert "duration" in data.DROPPED
     assert not any(name.startswith(tuple(data.DROPPED)) for name in data.FEATURES)
 
@@ -308,7 +309,7 @@ def serving(calls: data.Calls, folder: Path) -> Iterator[str]:
 
 
 def target(url: str) -> HttpTarget:
-    return HttpTarget(HttpOptions(url=f"{url}/blackopt", secret=SECRET), base=Path())  # type: ignore[arg-type]
+    return HttpTarget(HttpOptions(url=f"{url}/blackopt", secret=SECRET), base=Path())
 
 
 def rows(folder: Path, query: str) -> list[Any]:
@@ -482,7 +483,7 @@ def test_the_query_counts_only_what_is_known(calls: data.Calls, tmp_path: Path) 
 
 @needs_data
 def test_the_rehearsal_is_reproducible_and_makes_every_call(calls: data.Calls) -> None:
-    options = rehearsal.OpenAIESOptions(population=4, sigma=0.1, seed=3)
+    options = OpenAIESOptions(population=4, sigma=0.1, seed=3)
     world = rehearsal.made_up(calls, 1)
     np.testing.assert_array_equal(world.subscribed[:8240], calls.subscribed[:8240])
     assert (world.subscribed[8240:] != calls.subscribed[8240:]).any()
