@@ -154,10 +154,7 @@ def batch(folder: Path, generations: int) -> tuple[float, Path]:
                 for drawn in optimizer.ask(GENERATION)
             ]
             values = [float(trial.vector.sum()) for trial in new]
-            tells = [
-                NewTell(first + i, Status.OK, value, readings=(value_of(first + i, value),))
-                for i, value in enumerate(values)
-            ]
+            tells = [NewTell(first + i, Status.OK, value) for i, value in enumerate(values)]
             start = time.perf_counter()
             driver.ask(new, at_us=generation)
             driver.tell(tells, at_us=generation)

@@ -92,7 +92,7 @@ class TellWriter:
             obs_sha = observations_sha(texts) if texts else EMPTY_SHA
             word = "ok" if status is Status.OK else status.value
             lines.append(tell_line(seq, number, word, value, se, obs_sha, cause))
-            rows.append((seq, number, word, value, se, cause, str(ids), obs_sha, at_us))
+            rows.append((seq, number, word, value, se, cause, str(ids) if ids else "[]", obs_sha, at_us))
             told.append(TellRow(seq, number, candidate, role, status, value, se, obs_sha, at_us))
         conn.executemany(_READING, stored)
         conn.executemany(_TELL, rows)

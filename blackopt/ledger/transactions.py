@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from blackopt.errors import Fenced, LedgerError, UsageError
 from blackopt.ledger import chain
+from blackopt.ledger.batches import collector_paused
 from blackopt.ledger.canonical import ask_line, canonical_json, members, order_key, sha256, vector_bodies
 from blackopt.ledger.faults import explained
 from blackopt.ledger.lock import DriverLock
@@ -170,6 +171,10 @@ class Driver:
         """
         if not trials:
             raise UsageError("trials: expected at least one")
+        with collector_paused(len(trials)):
+            self._ask(trials, window, at_us)
+
+    def _ask(self, trials: Sequence[NewTrial], window: WindowRow | None, at_us: int) -> None:
         bodies = vector_bodies([trial.vector for trial in trials])
         rows, lines = [], []
         for trial, body in zip(trials, bodies, strict=True):
@@ -345,10 +350,11 @@ class Driver:
             another trial. LedgerError: a trial that is still in production, or a used reading that is not
             stored.
         """
-        writer = TellWriter(tells, at_us)
-        with self._transaction() as step:
-            rows, data = writer.write(step.conn)
-            step.event("tell", data, at_us=at_us)
+        with collector_paused(len(tells)):
+            writer = TellWriter(tells, at_us)
+            with self._transaction() as step:
+                rows, data = writer.write(step.conn)
+                step.event("tell", data, at_us=at_us)
         return rows
 
     def snapshot(self, *, tell_seq: int, asked: int, optimizer_version: str, state: bytes) -> None:

@@ -108,5 +108,6 @@ def _tell(number: int, item: Reading | NoReading) -> NewTell:
     problem = VALUE.validate(item.stats)
     if problem is not None:
         return NewTell(number, Status.FAILED, cause=problem)
+    # An evaluation is final when it arrives, so the tell itself is the observation: no reading is kept beside it.
     estimate = VALUE.estimate(item.stats)
-    return NewTell(number, Status.OK, value=estimate.value, se=estimate.se, readings=(item,))
+    return NewTell(number, Status.OK, value=estimate.value, se=estimate.se)

@@ -58,7 +58,7 @@ CREATE TRIGGER window_kept BEFORE DELETE ON "window" BEGIN SELECT RAISE(ABORT, '
 CREATE TABLE trial(
   number INTEGER PRIMARY KEY CHECK(number >= 0),
   campaign_id INTEGER NOT NULL DEFAULT 1 CHECK(campaign_id = 1),
-  candidate INTEGER UNIQUE CHECK(candidate >= 0),
+  candidate INTEGER,  -- gapless among the trials of the search: trial_starts
   role TEXT NOT NULL CHECK(role = 'search' OR role = 'confirm'),
   version INTEGER NOT NULL,
   told_before INTEGER NOT NULL CHECK(told_before >= 0),
@@ -79,7 +79,8 @@ CREATE INDEX trial_confirm ON trial(number) WHERE role = 'confirm';
 CREATE INDEX trial_window ON trial("window") WHERE "window" IS NOT NULL;
 CREATE TRIGGER trial_starts BEFORE INSERT ON trial
   WHEN NEW.state <> 'ASKED' OR NEW.number <> (SELECT ifnull(max(number), -1) + 1 FROM trial)
-  BEGIN SELECT RAISE(ABORT, 'trials are numbered without gaps and start as ASKED'); END;
+    OR NEW.candidate IS NOT CASE NEW.role WHEN 'search' THEN NEW.number - (SELECT count(*) FROM trial WHERE role = 'confirm') END
+  BEGIN SELECT RAISE(ABORT, 'trials and candidates are numbered without gaps, and trials start as ASKED'); END;
 -- The legal edges; the last one needs the tell that makes it.
 CREATE TRIGGER trial_edge BEFORE UPDATE OF state ON trial
   WHEN NOT CASE NEW.state
