@@ -131,6 +131,7 @@ class Campaign:
         """Draw candidates to be tried by hand; they are in the ledger before this returns."""
         if n < 1:
             raise UsageError(f"n must be at least 1, got {n}")
+        manual.require_manual(self.spec)
         with self._parts() as parts:
             at_us = parts.clock.now_us()
             exists = self.spec.ledger.exists()
@@ -149,6 +150,7 @@ class Campaign:
         Raises:
             UsageError: no such trial, a value that is not finite, or a trial that was told otherwise before.
         """
+        manual.require_manual(self.spec)
         with self._parts() as parts, open_ledger(self.spec) as ledger:
             manual.tell(parts, ledger, number, value, se=se, failed=failed)
 

@@ -29,17 +29,17 @@ class Progress:
         quiet: show nothing.
         verbose: a line an event also with a terminal.
         percent: values are lifts over a control.
-        stream: where to write.
+        stream: where to write; stderr where None.
     """
 
     def __init__(
-        self, *, quiet: bool, verbose: bool, percent: bool = False, stream: TextIO = sys.stderr
+        self, *, quiet: bool, verbose: bool, percent: bool = False, stream: TextIO | None = None
     ) -> None:
-        self._stream = stream
+        self._stream = sys.stderr if stream is None else stream
         self._quiet = quiet
         self._percent = percent
-        self._live = stream.isatty() and not verbose
-        self._color = stream.isatty() and "NO_COLOR" not in os.environ
+        self._live = self._stream.isatty() and not verbose
+        self._color = self._stream.isatty() and "NO_COLOR" not in os.environ
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, notice: Notice) -> None:

@@ -21,8 +21,6 @@ def run(path: Path, *, once: bool, resume: bool, output: Output, quiet: bool, ve
     objective = campaign.spec.objective
     percent = objective.relative_to is not None and objective.effect == "relative"
     progress = Progress(quiet=quiet, verbose=verbose, percent=percent)
-    if not campaign.ledger.exists():
-        progress(Notice("ledger", f"new: {campaign.ledger}"))
     try:
         if once:
             _once(campaign, progress, resume=resume, quiet=quiet)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 from blackopt import plugins
 from blackopt.campaign import CampaignSpec, changes
-from blackopt.errors import ConfigurationError
-from blackopt.ledger import Ledger
+from blackopt.errors import ConfigurationError, RetriableError
+from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.rows import NewCampaign
 from blackopt.protocols import Clock, Evaluator, Optimizer, Policy, Source, Target
 from blackopt.runner.evaluation import EvaluationLane
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner, optimizer_maker
 from blackopt.runner.loop import Lane, Runner
-from blackopt.runner.notices import Notify
+from blackopt.runner.notices import Notice, Notify
 from blackopt.runner.production import ProductionLane
-
 
 Connector = TypeVar("Connector", Target, Source, Evaluator)
 
@@ -129,26 +128,51 @@ def drive(parts: Parts, notify: Notify, *, create: bool = True) -> Iterator[Runn
         LockHeld: another process drives it.
     """
     spec = parts.spec
+    fresh = create and not spec.ledger.exists()
+    make_lane = _lane(parts, notify, check=fresh)
     with ExitStack() as stack:
         at_us = parts.clock.now_us()
-        exists = spec.ledger.exists()
-        ledger = stack.enter_context(open_ledger(spec) if exists or not create else create_ledger(spec, parts, at_us))
+        ledger = stack.enter_context(create_ledger(spec, parts, at_us) if fresh else open_ledger(spec))
+        if fresh:
+            notify(Notice("ledger", f"new: {ledger.path}"))
         driver = stack.enter_context(ledger.drive(at_us=at_us))
         learner = parts.learner()
         learner.restore(ledger)
-        lane: Lane
-        if spec.evaluate is not None:
-            lane = EvaluationLane(spec, driver, learner, parts.policy, parts.evaluator(), notify)
-        elif spec.push is not None:
-            lane = ProductionLane(spec, driver, learner, parts.policy, parts.target(), parts.source(), Judge(spec), notify)
-        else:
-            raise ConfigurationError(
-                f"campaign {spec.name} is asked and told by hand",
-                where=str(spec.file),
-                why="it has neither `push` and `measure` nor `evaluate`",
-                next_step="use `blackopt ask` and `blackopt tell`",
-            )
-        yield Runner(spec, driver, learner, lane, parts.clock, notify)
+        yield Runner(spec, driver, learner, make_lane(driver, learner), parts.clock, notify)
+
+
+def _lane(parts: Parts, notify: Notify, *, check: bool) -> Callable[[Driver, Learner], Lane]:
+    """How the campaign's trials live, with its connectors built and waiting for a driver.
+
+    A campaign is frozen once its ledger exists. So whatever ``check`` can find out is found out before, when it
+    may still be mended.
+
+    Raises:
+        ConfigurationError: it is asked and told by hand.
+        BlackoptError: ``check`` failed.
+    """
+    spec, policy = parts.spec, parts.policy
+    if spec.evaluate is not None:
+        evaluator = parts.evaluator()
+        if check:
+            evaluator.check()
+        return lambda driver, learner: EvaluationLane(spec, driver, learner, policy, evaluator, notify)
+    if spec.push is not None:
+        target, source, judge = parts.target(), parts.source(), Judge(spec)
+        if check:
+            for part in (target, source):
+                with suppress(RetriableError):  # what is only down may come back: the turns try again
+                    part.check()
+        return lambda driver, learner: ProductionLane(
+            spec, driver, learner, policy, target, source, judge, notify
+        )
+    raise ConfigurationError(
+        f"campaign {spec.name} is asked and told by hand",
+        where=str(spec.file),
+        why="it has neither `push` and `measure` nor `evaluate`",
+        safe="nothing was created",
+        next_step="use `blackopt ask` and `blackopt tell`",
+    )
 
 
 def _missing(spec: CampaignSpec, section: str) -> ConfigurationError:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from blackopt.campaign import CampaignSpec, Form
 from blackopt.errors import UsageError
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, TrialState
@@ -28,7 +29,7 @@ def ask(parts: Parts, ledger: Ledger, n: int) -> list[Asked]:
     Raises:
         UsageError: the campaign runs by itself, or its budget has no room for n more.
     """
-    _check_manual(parts)
+    require_manual(parts.spec)
     now_us = parts.clock.now_us()
     with ledger.drive(at_us=now_us) as driver:
         left = Left.of(ledger, parts.spec.budget)
@@ -52,7 +53,7 @@ def tell(
     Raises:
         UsageError: no such trial, a value that is not a finite number, or a second, different result.
     """
-    _check_manual(parts)
+    require_manual(parts.spec)
     if value is not None and not math.isfinite(value):
         raise UsageError(f"value must be a finite number, got {value}; report a failure as failed")
     if se is not None and not (math.isfinite(se) and se >= 0.0):
@@ -82,6 +83,11 @@ def tell(
         driver.tell([NewTell(number, Status.OK, value=value, se=se, readings=(reading,))], at_us=now_us)
 
 
-def _check_manual(parts: Parts) -> None:
-    if parts.spec.push is not None or parts.spec.evaluate is not None:
-        raise UsageError(f"campaign {parts.spec.name} asks and tells by itself: use `blackopt run`")
+def require_manual(spec: CampaignSpec) -> None:
+    """Before anything is created or written.
+
+    Raises:
+        UsageError: the campaign runs by itself.
+    """
+    if spec.mode is not Form.MANUAL:
+        raise UsageError(f"campaign {spec.name} asks and tells by itself: use `blackopt run`")
