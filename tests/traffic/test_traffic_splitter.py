@@ -42,7 +42,9 @@ class _Digest:
     ("digits", "expected"), [("f" * 40, 999_999), ("0" * 40, 0), ("f" * 14 + "e" * 26, 999_999)]
 )
 def test_the_ends_of_the_interval(digits: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blackopt.traffic.hashlib.sha1", lambda key, usedforsecurity: _Digest(digits))
+    monkeypatch.setattr(
+        "blackopt.traffic.splitter.hashlib.sha1", lambda key, usedforsecurity: _Digest(digits)
+    )
     assert bucket("c", "s", "u") == expected
 
 
