@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from blackopt.errors import RetriableError
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -27,3 +29,17 @@ Notify: TypeAlias = Callable[[Notice], None]
 
 def silent(_notice: Notice) -> None:
     """Nobody watches."""
+
+
+@dataclass
+class Troubles:
+    """Temporary failures of one turn: told to whoever watches, and counted for the exit code."""
+
+    notify: Notify
+    count: int = 0
+
+    def add(self, step: str, error: RetriableError) -> None:
+        """One step failed for now, and is due again."""
+        self.count += 1
+        about = "; ".join(part for part in (error.where, error.why) if part)
+        self.notify(Notice("trouble", f"{step}: {error.what}" + (f" ({about})" if about else "")))

@@ -7,52 +7,27 @@ again takes exactly the steps that were left, in the same order.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from blackopt.campaign import CampaignSpec
-from blackopt.errors import Fenced, OutcomeUnknown, RetriableError
+from blackopt.errors import RetriableError
 from blackopt.ledger import Driver
-from blackopt.ledger.rows import (
-    Mode,
-    NewTell,
-    NewTrial,
-    PushKind,
-    PushRow,
-    PushState,
-    TrialRow,
-    TrialState,
-    WindowRow,
-)
+from blackopt.ledger.rows import Mode, NewTell, NewTrial, TrialState, WindowRow
 from blackopt.protocols import Policy, Source, Target
-from blackopt.runner.backoff import next_attempt_us
 from blackopt.runner.budget import Left
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner
-from blackopt.runner.notices import Notice, Notify
+from blackopt.runner.notices import Notice, Notify, Troubles
+from blackopt.runner.outbox import OPEN, Outbox, window_of
 from blackopt.traffic import allocate
-from blackopt.types import (
-    CONTROL,
-    NoReading,
-    Outcome,
-    Placement,
-    Push,
-    Query,
-    Reading,
-    Receipt,
-    Role,
-    Slice,
-    Status,
-    Withdraw,
-)
+from blackopt.types import CONTROL, NoReading, Query, Reading, Role, Status
 
 PAGE = 5_000
 """Readings per transaction when a poll returns many."""
 
 IN_TRAFFIC = (TrialState.PUSHING, TrialState.LIVE)
-OPEN = (TrialState.ASKED, TrialState.PUSHING, TrialState.LIVE, TrialState.WITHDRAWING, TrialState.AWAITING)
 
 
 @dataclass
@@ -73,54 +48,41 @@ class ProductionLane:
             raise ValueError("a production campaign has push, measure, traffic and schedule")
         self.ledger = self.driver.ledger
         self.schedule, self.traffic, self.measure = self.spec.schedule, self.spec.traffic, self.spec.measure
-        self.troubles = 0
+        self.trouble = Troubles(self.notify)
+        self.outbox = Outbox(
+            self.spec, self.schedule, self.driver, self.policy, self.target, self.notify, self.trouble
+        )
 
     # -- the turn --------------------------------------------------------------------------------------------
 
     def turn(self, now_us: int) -> None:
         """Take every step that is due at ``now_us``."""
-        self.troubles = 0
-        windows = {window.number: window for window in self.ledger.windows()}
+        self.trouble.count = 0
+        windows = self._windows()
         self._poll(windows, now_us)
         self._guard(now_us)
         self._close(windows, now_us)
-        self._withdraw(windows, now_us)
+        self.outbox.withdraw(windows, now_us)
         self._tell(windows, now_us)
         if self._may_open():
             self._open(now_us)
-        self._push(now_us)
+        self.outbox.push(self._windows(), now_us)
 
     def reconcile(self, now_us: int) -> None:
-        """Once a process: withdraw what only production knows, renew what only the ledger knows."""
-        try:
-            live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
-            known = {t.number for t in self.ledger.trials(states=OPEN)}
-            for arm in live:
-                if arm.trial not in known:
-                    key = self._key(arm.trial, PushKind.WITHDRAW)
-                    _check_fence(
-                        self.target.withdraw(
-                            Withdraw(key, self.spec.name, arm.trial, arm.arm, self.driver.epoch)
-                        )
-                    )
-                    self.notify(
-                        Notice(
-                            "orphan",
-                            f"{arm.arm} was live without an open trial: withdrawn",
-                            {"trial": arm.trial},
-                        )
-                    )
-        except RetriableError as error:
-            self._trouble("comparing with production", error)
-            return
-        windows = {window.number: window for window in self.ledger.windows()}
-        expected = {t.number: t for t in self.ledger.trials(states=[TrialState.LIVE])}
-        for number in sorted(expected.keys() - {arm.trial for arm in live}):
-            self._renew(expected[number], windows[_window(expected[number])], now_us)
+        """Once a process: bring production and ledger in step."""
+        self.outbox.reconcile(self._windows(), now_us)
+
+    @property
+    def troubles(self) -> int:
+        """Temporary failures in the last turn."""
+        return self.trouble.count
+
+    def _windows(self) -> dict[int, WindowRow]:
+        return {window.number: window for window in self.ledger.windows()}
 
     def next_us(self, now_us: int) -> int | None:
         """When the next step is due; None when nothing is open and nothing more will be."""
-        windows = {window.number: window for window in self.ledger.windows()}
+        windows = self._windows()
         trials = self.ledger.trials(states=OPEN)
         polled = {trial.window for trial in trials if trial.window is not None}
         due = [self._poll_due_us(windows[number]) for number in polled]
@@ -129,11 +91,11 @@ class ProductionLane:
             if window is not None and trial.state in (TrialState.ASKED, *IN_TRAFFIC):
                 due.append(window.end_us)
             if window is not None and trial.state is TrialState.LIVE:
-                renew_us = self._renew_due_us(trial, window)
+                renew_us = self.outbox.renew_us(trial, window)
                 due += [] if renew_us is None else [renew_us]
             if trial.deadline_us is not None:
                 due.append(trial.deadline_us)
-        due += [push.next_us for push in self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])]
+        due += self.outbox.due_us()
         return max(min(due), now_us + 1) if due else None
 
     # -- poll ------------------------------------------------------------------------------------------------
@@ -185,7 +147,7 @@ class ProductionLane:
                     arm_marks = known.setdefault(r.metric, {})
                     arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), r.as_of_us)
         except RetriableError as error:
-            self._trouble(f"poll of window {window.number}", error)
+            self.trouble.add(f"poll of window {window.number}", error)
         # A metric is known up to where its slowest arm is; one that returned nothing has been asked, and is
         # not known.
         marks = {m: min(known[m].values()) if m in known else 0 for m in self.judge.metrics}
@@ -195,21 +157,21 @@ class ProductionLane:
 
     def _guard(self, now_us: int) -> None:
         trials = self.ledger.trials(states=IN_TRAFFIC)
-        latest = {number: self.ledger.latest(number) for number in {_window(trial) for trial in trials}}
+        latest = {number: self.ledger.latest(number) for number in {trial.window or 0 for trial in trials}}
         for trial in trials:
-            breach = self.judge.breach(trial, latest[_window(trial)])
+            breach = self.judge.breach(trial, latest[trial.window or 0])
             if breach is not None:
                 self.driver.close([trial.number], cause=f"guardrail: {breach}", at_us=now_us)
                 self.notify(Notice("breach", f"{trial.arm}: {breach}: withdrawing", {"trial": trial.number}))
 
     def _close(self, windows: dict[int, WindowRow], now_us: int) -> None:
-        ended = [t for t in self.ledger.trials(states=IN_TRAFFIC) if windows[_window(t)].end_us <= now_us]
+        ended = [t for t in self.ledger.trials(states=IN_TRAFFIC) if window_of(t, windows).end_us <= now_us]
         if ended:
             self.driver.close([t.number for t in ended], cause="window ended", at_us=now_us)
         never = [
             t.number
             for t in self.ledger.trials(states=[TrialState.ASKED])
-            if windows[_window(t)].end_us <= now_us
+            if window_of(t, windows).end_us <= now_us
         ]
         if never:
             self._told(
@@ -220,29 +182,12 @@ class ProductionLane:
                 now_us,
             )
 
-    def _withdraw(self, windows: dict[int, WindowRow], now_us: int) -> None:
-        for push in self._due_pushes(PushKind.WITHDRAW, now_us):
-            trial = self.ledger.trial(push.trial)
-            order = Withdraw(push.key, self.spec.name, trial.number, trial.arm, self.driver.epoch)
-            try:
-                receipt = self.target.withdraw(order)
-            except RetriableError as error:
-                # The module stops by itself when the lease ends, and never starts again after it.
-                if now_us >= (trial.lease_until_us or windows[_window(trial)].end_us + self.schedule.lease):
-                    self.driver.withdrawn([trial.number], lapsed=True, at_us=now_us)
-                else:
-                    self._again(push, error, now_us)
-                continue
-            _check_fence(receipt)
-            self.driver.withdrawn([trial.number], at_us=now_us)
-            self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
-
     # -- tell ------------------------------------------------------------------------------------------------
 
     def _tell(self, windows: dict[int, WindowRow], now_us: int) -> None:
         tells: list[NewTell] = []
         for trial in self.ledger.trials(states=[TrialState.AWAITING]):
-            window = windows[_window(trial)]
+            window = window_of(trial, windows)
             tell = self.judge.verdict(trial, window, self.ledger, now_us)
             if tell is not None:
                 tells.append(tell)
@@ -272,7 +217,7 @@ class ProductionLane:
         live = [t.number for t in self.ledger.trials(states=IN_TRAFFIC)]
         if live:
             self.driver.close(live, cause=cause, at_us=now_us)
-        self._withdraw({window.number: window for window in self.ledger.windows()}, now_us)
+        self.outbox.withdraw(self._windows(), now_us)
 
     # -- open and push ---------------------------------------------------------------------------------------
 
@@ -316,109 +261,8 @@ class ProductionLane:
             Notice("asked", f"window {number}: {role}, {arms}", {"window": number, "arms": len(placed)})
         )
 
-    def _push(self, now_us: int) -> None:
-        windows = {window.number: window for window in self.ledger.windows()}
-        for trial in self.ledger.trials(states=[TrialState.ASKED]):
-            body = self.policy.render(trial.vector).body
-            self.driver.intend(trial.number, body_sha=hashlib.sha256(body).hexdigest(), at_us=now_us)
-        for push in self._due_pushes(PushKind.APPLY, now_us):
-            trial = self.ledger.trial(push.trial)
-            if trial.state is TrialState.PUSHING:
-                self._send(push, trial, windows[_window(trial)], now_us)
-        for trial in self.ledger.trials(states=[TrialState.LIVE]):
-            due_us = self._renew_due_us(trial, windows[_window(trial)])
-            if due_us is not None and now_us >= due_us:
-                self._renew(trial, windows[_window(trial)], now_us)
-
-    def _send(self, push: PushRow, trial: TrialRow, window: WindowRow, now_us: int) -> None:
-        order = self._order(push.key, trial, window, now_us)
-        try:
-            receipt = self.target.push(order)
-        except RetriableError as error:
-            self._again(push, error, now_us)
-            return
-        _check_fence(receipt)
-        if receipt.outcome is Outcome.REFUSED:
-            self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
-            self.notify(Notice("refused", f"{trial.arm}: {receipt.detail}", {"trial": trial.number}))
-        else:
-            self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
-            self.notify(Notice("live", trial.arm, {"trial": trial.number}))
-
-    def _renew(self, trial: TrialRow, window: WindowRow, now_us: int) -> None:
-        if now_us >= window.end_us:
-            return
-        order = self._order(self._key(trial.number, PushKind.APPLY), trial, window, now_us)
-        try:
-            receipt = self.target.push(order)
-        except RetriableError as error:
-            self._trouble(f"renewing {trial.arm}", error)
-            return
-        _check_fence(receipt)
-        if receipt.outcome is Outcome.REFUSED:
-            self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
-            return
-        self.driver.renewed(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6))
-
-    def _order(self, key: str, trial: TrialRow, window: WindowRow, now_us: int) -> Push:
-        return Push(
-            key=key,
-            campaign=self.spec.name,
-            trial=trial.number,
-            arm=trial.arm,
-            epoch=self.driver.epoch,
-            ttl_s=min(self.schedule.lease, window.end_us - now_us) / 1e6,
-            artifact=self.policy.render(trial.vector),
-            placement=Placement(window.number, window.salt, trial.slice or Slice(0, 0), window.control),
-        )
-
-    # -- small things ----------------------------------------------------------------------------------------
-
-    def _due_pushes(self, kind: PushKind, now_us: int) -> list[PushRow]:
-        open_pushes = self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
-        return [push for push in open_pushes if push.kind is kind and push.next_us <= now_us]
-
-    def _renew_due_us(self, trial: TrialRow, window: WindowRow) -> int | None:
-        """Two thirds of the lease before its end: two renewals may be lost; None past the window."""
-        if trial.lease_until_us is None or trial.lease_until_us >= window.end_us:
-            return None
-        return trial.lease_until_us - 2 * self.schedule.lease // 3
-
-    def _key(self, trial: int, kind: PushKind) -> str:
-        return hashlib.sha256(f"{self.ledger.campaign.uuid}|{trial}|{kind}".encode()).hexdigest()
-
-    def _again(self, push: PushRow, error: RetriableError, now_us: int) -> None:
-        unknown = isinstance(error, OutcomeUnknown)
-        next_us = next_attempt_us(push, error, now_us, poll_us=self.schedule.poll)
-        self.driver.retry(
-            push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us
-        )
-        self._trouble(f"{push.kind} of t{push.trial}", error)
-
-    def _trouble(self, step: str, error: RetriableError) -> None:
-        self.troubles += 1
-        about = "; ".join(part for part in (error.where, error.why) if part)
-        self.notify(Notice("trouble", f"{step}: {error.what}" + (f" ({about})" if about else "")))
-
-
-def _window(trial: TrialRow) -> int:
-    if trial.window is None:
-        raise ValueError(f"trial {trial.number} has no window")
-    return trial.window
-
 
 def _pages(items: Iterable[Reading | NoReading], size: int) -> Iterator[list[Reading | NoReading]]:
     iterator = iter(items)
     while page := list(islice(iterator, size)):
         yield page
-
-
-def _check_fence(receipt: Receipt) -> None:
-    """A module that has seen a higher epoch obeys another driver: this one must not go on."""
-    if receipt.outcome is Outcome.REFUSED and receipt.detail.startswith("fenced"):
-        raise Fenced(
-            "production obeys a newer driver of this campaign",
-            why=receipt.detail,
-            safe="nothing of this order was applied; the ledger is unchanged",
-            next_step="see who drives it with `blackopt status`; a restored ledger needs a new name",
-        )

@@ -92,6 +92,8 @@ class FakeProduction:
             raise RetriableError("the module is down")
         if fault == "lost":
             raise OutcomeUnknown("no answer", why="the request was lost")
+        if fault == "refused":
+            return Receipt(Outcome.REFUSED, "malformed: not today")
         known = self.live.pop(order.trial, None) is not None
         self.withdrawn.add(order.trial)
         if fault == "unanswered":

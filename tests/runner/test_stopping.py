@@ -45,3 +45,12 @@ def test_f41_a_module_that_cannot_be_reached_lets_go_by_its_lease(make_world: Ca
     with world.ledger() as ledger:
         assert [row.status for row in ledger.tells()] == [Status.OK] * 13
         assert {push.state.value for push in ledger.pushes() if push.kind.value == "withdraw"} == {"lapsed"}
+
+
+def test_a_module_that_refuses_to_withdraw_is_asked_again_until_its_lease_ends(world: Any) -> None:
+    world.production.faults["withdraw"] = ["refused"] * 3
+    world.finish()
+    with world.ledger() as ledger:
+        assert [row.status for row in ledger.tells()] == [Status.OK] * 13
+        refused = [a for trial in range(4) for a in ledger.attempts(trial) if "refused" in a.detail]
+    assert len(refused) == 3

@@ -1,0 +1,190 @@
+"""Orders to production: sent until they are answered, renewed while they hold, compared with what is live.
+
+Every order is in the ledger before it is sent. An answer settles it; silence leaves it open, to be sent again
+with the same key, in this process or the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blackopt.campaign import CampaignSpec, Schedule
+from blackopt.errors import Fenced, OutcomeUnknown, RetriableError
+from blackopt.ledger import Driver
+from blackopt.ledger.canonical import order_key
+from blackopt.ledger.rows import PushKind, PushRow, PushState, TrialRow, TrialState, WindowRow
+from blackopt.protocols import Policy, Target
+from blackopt.runner.backoff import next_attempt_us
+from blackopt.runner.notices import Notice, Notify, Troubles
+from blackopt.types import Outcome, Placement, Push, Receipt, Slice, Withdraw
+
+Windows = Mapping[int, WindowRow]
+
+OPEN = tuple(state for state in TrialState if state is not TrialState.TOLD)
+"""States of a trial that production may still hear of."""
+
+
+def window_of(trial: TrialRow, windows: Windows) -> WindowRow:
+    """The window that a production trial is served in.
+
+    Raises:
+        ValueError: it has none: it is an evaluation.
+    """
+    if trial.window is None:
+        raise ValueError(f"trial {trial.number} has no window")
+    return windows[trial.window]
+
+
+@dataclass
+class Outbox:
+    """What leaves for production, and what comes back of it."""
+
+    spec: CampaignSpec
+    schedule: Schedule
+    driver: Driver
+    policy: Policy
+    target: Target
+    notify: Notify
+    troubles: Troubles
+
+    def __post_init__(self) -> None:
+        self.ledger = self.driver.ledger
+
+    def push(self, windows: Windows, now_us: int) -> None:
+        """Intend what was asked, send what is due, renew what is about to lapse."""
+        for trial in self.ledger.trials(states=[TrialState.ASKED]):
+            body = self.policy.render(trial.vector).body
+            self.driver.intend(trial.number, body_sha=hashlib.sha256(body).hexdigest(), at_us=now_us)
+        for push in self._due(PushKind.APPLY, now_us):
+            trial = self.ledger.trial(push.trial)
+            if trial.state is TrialState.PUSHING:
+                self._send(push, trial, window_of(trial, windows), now_us)
+        for trial in self.ledger.trials(states=[TrialState.LIVE]):
+            window = window_of(trial, windows)
+            renew_us = self.renew_us(trial, window)
+            if renew_us is not None and now_us >= renew_us:
+                self._renew(trial, window, now_us)
+
+    def withdraw(self, windows: Windows, now_us: int) -> None:
+        """Send the withdrawals that are due; a lease that has ended makes one true without an answer."""
+        for push in self._due(PushKind.WITHDRAW, now_us):
+            trial = self.ledger.trial(push.trial)
+            try:
+                self._withdraw(push.key, trial.number, trial.arm)
+            except RetriableError as error:
+                # The module stops by itself when the lease ends, and never starts again after it.
+                lease_us = trial.lease_until_us or window_of(trial, windows).end_us + self.schedule.lease
+                if now_us < lease_us:
+                    self._again(push, error, now_us)
+                    continue
+                self.driver.withdrawn([trial.number], lapsed=True, at_us=now_us)
+            else:
+                self.driver.withdrawn([trial.number], at_us=now_us)
+            self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
+
+    def reconcile(self, windows: Windows, now_us: int) -> None:
+        """Withdraw what only production knows, renew what only the ledger knows."""
+        try:
+            live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
+            known = {t.number for t in self.ledger.trials(states=OPEN)}
+            for arm in live:
+                if arm.trial not in known:
+                    key = order_key(self.ledger.uuid, arm.trial, PushKind.WITHDRAW)
+                    self._withdraw(key, arm.trial, arm.arm)
+                    text = f"{arm.arm} was live without an open trial: withdrawn"
+                    self.notify(Notice("orphan", text, {"trial": arm.trial}))
+        except RetriableError as error:
+            self.troubles.add("comparing with production", error)
+            return
+        served = {arm.trial for arm in live}
+        for trial in self.ledger.trials(states=[TrialState.LIVE]):
+            if trial.number not in served:
+                self._renew(trial, window_of(trial, windows), now_us)
+
+    def renew_us(self, trial: TrialRow, window: WindowRow) -> int | None:
+        """Two thirds of the lease before its end: two renewals may be lost; None past the window."""
+        if trial.lease_until_us is None or trial.lease_until_us >= window.end_us:
+            return None
+        return trial.lease_until_us - 2 * self.schedule.lease // 3
+
+    def due_us(self) -> list[int]:
+        """When each order that was not answered is sent again."""
+        return [push.next_us for push in self._open()]
+
+    def _open(self) -> list[PushRow]:
+        return self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
+
+    def _due(self, kind: PushKind, now_us: int) -> list[PushRow]:
+        return [push for push in self._open() if push.kind is kind and push.next_us <= now_us]
+
+    def _send(self, push: PushRow, trial: TrialRow, window: WindowRow, now_us: int) -> None:
+        order = self._order(trial, window, now_us)
+        try:
+            receipt = self.target.push(order)
+        except RetriableError as error:
+            self._again(push, error, now_us)
+            return
+        _check_fence(receipt)
+        if receipt.outcome is Outcome.REFUSED:
+            self._refused(trial, receipt, now_us)
+        else:
+            self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
+            self.notify(Notice("live", trial.arm, {"trial": trial.number}))
+
+    def _renew(self, trial: TrialRow, window: WindowRow, now_us: int) -> None:
+        if now_us >= window.end_us:
+            return
+        order = self._order(trial, window, now_us)
+        try:
+            receipt = self.target.push(order)
+        except RetriableError as error:
+            self.troubles.add(f"renewing {trial.arm}", error)
+            return
+        _check_fence(receipt)
+        if receipt.outcome is Outcome.REFUSED:
+            self._refused(trial, receipt, now_us)
+        else:
+            self.driver.renewed(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6))
+
+    def _refused(self, trial: TrialRow, receipt: Receipt, now_us: int) -> None:
+        self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
+        self.notify(Notice("refused", f"{trial.arm}: {receipt.detail}", {"trial": trial.number}))
+
+    def _withdraw(self, key: str, trial: int, arm: str) -> None:
+        receipt = self.target.withdraw(Withdraw(key, self.spec.name, trial, arm, self.driver.epoch))
+        _check_fence(receipt)
+        if receipt.outcome is Outcome.REFUSED:
+            raise RetriableError("production refused to withdraw", where=arm, why=receipt.detail)
+
+    def _order(self, trial: TrialRow, window: WindowRow, now_us: int) -> Push:
+        return Push(
+            key=order_key(self.ledger.uuid, trial.number, PushKind.APPLY),
+            campaign=self.spec.name,
+            trial=trial.number,
+            arm=trial.arm,
+            epoch=self.driver.epoch,
+            ttl_s=min(self.schedule.lease, window.end_us - now_us) / 1e6,
+            artifact=self.policy.render(trial.vector),
+            placement=Placement(window.number, window.salt, trial.slice or Slice(0, 0), window.control),
+        )
+
+    def _again(self, push: PushRow, error: RetriableError, now_us: int) -> None:
+        unknown = isinstance(error, OutcomeUnknown)
+        next_us = next_attempt_us(push, error, now_us, poll_us=self.schedule.poll)
+        self.driver.retry(
+            push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us
+        )
+        self.troubles.add(f"{push.kind} of t{push.trial}", error)
+
+
+def _check_fence(receipt: Receipt) -> None:
+    """A module that has seen a higher epoch obeys another driver: this one must not go on."""
+    if receipt.outcome is Outcome.REFUSED and receipt.detail.startswith("fenced"):
+        raise Fenced(
+            "production obeys a newer driver of this campaign",
+            why=receipt.detail,
+            safe="nothing of this order was applied; the ledger is unchanged",
+            next_step="see who drives it with `blackopt status`; a restored ledger needs a new name",
+        )
