@@ -39,6 +39,8 @@ def imported(*folders: str) -> set[str]:
                     tops |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     tops.add(node.module.split(".")[0])
+                elif isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
+                    tops.add(ast.literal_eval(node.args[0]).split(".")[0])
     helpers = [path for folder in SCRIPTS for path in (ROOT / folder).rglob("*.py")]
     ours = OURS | {path.stem for path in helpers} | {path.parent.name for path in helpers}
     homes = packages_distributions()
