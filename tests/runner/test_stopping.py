@@ -47,10 +47,17 @@ def test_f41_a_module_that_cannot_be_reached_lets_go_by_its_lease(make_world: Ca
         assert {push.state.value for push in ledger.pushes() if push.kind.value == "withdraw"} == {"lapsed"}
 
 
-def test_a_module_that_refuses_to_withdraw_is_asked_again_until_its_lease_ends(world: Any) -> None:
-    world.production.faults["withdraw"] = ["refused"] * 3
-    world.finish()
+def test_a_module_that_refuses_to_withdraw_is_asked_again(world: Any) -> None:
+    with world.process() as runner:
+        world.clock.wait_until(runner.turn().next_us)
+    world.production.faults["withdraw"] = ["refused"] * 4
+    stop(world)
+    assert len(world.production.live) == 4
     with world.ledger() as ledger:
-        assert [row.status for row in ledger.tells()] == [Status.OK] * 13
+        assert len(ledger.trials(states=[TrialState.WITHDRAWING])) == 4
+    with world.process(resume=True) as runner:
+        runner.run()
+    assert world.production.live == {}
+    with world.ledger() as ledger:
         refused = [a for trial in range(4) for a in ledger.attempts(trial) if "refused" in a.detail]
-    assert len(refused) == 3
+    assert len(refused) == 4
