@@ -128,7 +128,7 @@ def _table(model: type[Section]) -> str:
 
 def _default(value: dict[str, Any]) -> str:
     default = value.get("default")
-    return "" if default is None else f"`{default}`"
+    return "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _kind(value: dict[str, Any]) -> str:
@@ -143,7 +143,10 @@ def _kind(value: dict[str, Any]) -> str:
     if value.get("title") in ("duration", "share", "bound"):
         return str(value["title"])
     low = f" >= {value['minimum']}" if "minimum" in value else ""
-    return {"integer": "integer", "string": "text"}[value["type"]] + low
+    low += f" > {value['exclusiveMinimum']:g}" if "exclusiveMinimum" in value else ""
+    low += f" and < {value['exclusiveMaximum']:g}" if "exclusiveMaximum" in value else ""
+    names = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`"}
+    return names[value["type"]] + low
 
 
 def _list(words: Any) -> str:

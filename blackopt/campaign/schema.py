@@ -81,6 +81,17 @@ def _version_1(version: int) -> int:
     return version
 
 
+CUPED = ("mean", "revenue", "ratio")
+"""Kinds of metric that may be adjusted for a covariate."""
+
+_DAY = parse_duration("1d")
+_EXAMPLES = {"day": "7", "cap": "250", "quantile": "0.9"}
+
+
+def _metric_error(says: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError("metric", "{says}", {"says": says, "hint": hint})
+
+
 def _derived(schema: dict[str, Any]) -> None:
     """The field's default depends on other keys, so the JSON Schema names none."""
     schema.pop("default", None)
@@ -118,8 +129,8 @@ class Head(Section):
 class Metric(Section):
     """One metric under `measure.metrics`. Every other key belongs to the source that `measure.use` names."""
 
-    kind: Literal["proportion", "mean", "value"]
-    """`proportion` and `mean` are estimated from units' sums; a `value` is taken as the source gives it."""
+    kind: Literal["proportion", "retention", "mean", "revenue", "ratio", "quantile", "value"]
+    """What is estimated from the units' sums, and how: [metrics](../metrics.md)."""
 
     window: Duration = 0
     """How long after a unit's exposure the metric looks."""
@@ -129,6 +140,38 @@ class Metric(Section):
 
     min_units: Annotated[int, Field(ge=1)] = 1
     """With fewer units in an arm the metric has no value."""
+
+    min_events: Annotated[int, Field(ge=0)] = 0
+    """The same for units that succeeded, paid or ordered, whatever the metric is about."""
+
+    day: Annotated[int, Field(ge=0)] | None = Field(default=None, json_schema_extra=_derived)
+    """Of a `retention`: it counts the units that are active on this day after exposure, exactly."""
+
+    cap: Annotated[float, Field(gt=0)] | None = Field(default=None, json_schema_extra=_derived)
+    """Of a `revenue`: the most that counts for one unit, fixed in advance from the history of the control."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=_derived)
+    """Of a `quantile`: which one, between 0 and 1."""
+
+    cuped: bool = False
+    """Of a `mean`, `revenue` or `ratio`: adjust for a covariate from before the exposure."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Metric:
+        for key, owner in (("day", "retention"), ("cap", "revenue"), ("quantile", "quantile")):
+            given = getattr(self, key) is not None
+            if given != (self.kind == owner):
+                says = f"`{key}` belongs to a {owner}" if given else f"a {owner} needs `{key}`"
+                hint = f"remove it, or write kind: {owner}" if given else f"such as {key}: {_EXAMPLES[key]}"
+                raise _metric_error(says, hint)
+        if self.cuped and self.kind not in CUPED:
+            raise _metric_error(f"a {self.kind} is not adjusted", f"`cuped` belongs to {', '.join(CUPED)}")
+        if self.min_events and self.kind in ("quantile", "value"):
+            raise _metric_error(f"a {self.kind} counts no events", "remove `min_events`")
+        if self.day is not None and self.window < (self.day + 1) * _DAY:
+            ends = f"{self.day + 1}d"
+            raise _metric_error(f"its window ends before day {self.day} does", f"at least window: {ends}")
+        return self
 
 
 class Objective(Section):
@@ -274,6 +317,10 @@ class MetricSpec:
     lag: int
     min_units: int
     options: PluginOptions = field(repr=False)
+    min_events: int = 0
+    cap: float | None = None
+    quantile: float | None = None
+    cuped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

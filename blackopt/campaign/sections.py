@@ -67,7 +67,17 @@ class Sections:
         if valid is None or any(options is None for _, options in declared.values()):
             return None
         metrics = {
-            name: MetricSpec(core.kind, core.window, core.lag, core.min_units, options)
+            name: MetricSpec(
+                core.kind,
+                core.window,
+                core.lag,
+                core.min_units,
+                options,
+                core.min_events,
+                core.cap,
+                core.quantile,
+                core.cuped,
+            )
             for name, (core, options) in declared.items()
             if options is not None
         }

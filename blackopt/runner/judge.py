@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from blackopt.campaign import CampaignSpec
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
-from blackopt.metrics.effects import ZeroControlError, effect
+from blackopt.metrics.errors import MetricError
 from blackopt.metrics.guardrails import Bound, Outcome, judge, parse_bound
-from blackopt.metrics.kinds import Kind, kind
+from blackopt.metrics.kinds import Kind, Stats, kind
 from blackopt.metrics.maturity import Maturity
 from blackopt.runner.notices import Notice
 from blackopt.types import CONTROL, Estimate, Status
@@ -26,13 +26,15 @@ class MetricRule:
     kind: Kind
     maturity: Maturity
     min_units: int
+    min_events: int
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One arm's pooled metric, and the ids of the readings behind it."""
+    """One arm's pooled metric, its statistics, and the ids of the readings behind it."""
 
     estimate: Estimate
+    stats: Stats
     used: tuple[int, ...]
 
 
@@ -44,7 +46,12 @@ class Judge:
             raise ValueError("a production campaign declares its metrics under `measure`")
         self.objective = spec.objective
         self.metrics: Mapping[str, MetricRule] = {
-            name: MetricRule(kind(m.kind), Maturity(m.window, m.lag), m.min_units)
+            name: MetricRule(
+                kind(m.kind, cuped=m.cuped, quantile=m.quantile, cap=m.cap),
+                Maturity(m.window, m.lag),
+                m.min_units,
+                m.min_events,
+            )
             for name, m in spec.measure.metrics.items()
         }
         self.guardrails: Sequence[tuple[str, Bound, int]] = [
@@ -52,24 +59,32 @@ class Judge:
             for g in spec.guardrails
         ]
 
-    def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured | None:
-        """The metric of one arm, all cohorts pooled; None without a single unit."""
+    def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured:
+        """The metric of one arm, all cohorts pooled.
+
+        Raises:
+            MetricError: it has no value: too few units or events, sums that no units have.
+        """
         mine = [row for row in rows if row.reading.metric == metric and row.reading.arm == arm]
         rule = self.metrics[metric]
-        stats = rule.kind.pool([row.reading.stats for row in mine])
-        if not mine or rule.kind.units(stats) < rule.min_units:
-            return None
-        return Measured(rule.kind.estimate(stats), tuple(row.id for row in mine))
+        try:
+            stats = rule.kind.pool([row.reading.stats for row in mine])
+            rule.kind.require(stats, min_units=rule.min_units, min_events=rule.min_events)
+            return Measured(rule.kind.estimate(stats), stats, tuple(row.id for row in mine))
+        except MetricError as error:
+            error.where = f"{metric} of {arm}"
+            raise
 
     def breach(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
         """Why this trial must be withdrawn; None while every guardrail holds or cannot be judged yet."""
         for metric, bound, min_units in self.guardrails:
-            treatment, control = self.measure(rows, metric, trial.arm), self.measure(rows, metric, CONTROL)
-            if treatment is None or (control is None and bound.relative):
-                continue
+            try:
+                treatment = self.measure(rows, metric, trial.arm).estimate
+                control = self.measure(rows, metric, CONTROL).estimate if bound.relative else None
+            except MetricError:
+                continue  # no value yet: later polls, and in the end maturity, will say
             percent = self.metrics[metric].kind.percent
-            level = control.estimate if control else None
-            verdict = judge(bound, treatment.estimate, level, min_units=min_units, percent=percent)
+            verdict = judge(bound, treatment, control, min_units=min_units, percent=percent)
             if verdict.outcome is Outcome.BREACHED:
                 return f"{metric} {verdict.text}"
         return None
@@ -122,21 +137,17 @@ class Judge:
         breach = self.breach(trial, rows)
         if breach is not None:
             return NewTell(trial.number, Status.INFEASIBLE, cause=f"guardrail: {breach}")
-        treatment = self.measure(rows, self.objective.metric, trial.arm)
-        if treatment is None:
-            return NewTell(trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric}")
-        if self.objective.relative_to is None:
-            return _ok(trial, treatment.estimate, treatment.used)
-        control = self.measure(rows, self.objective.metric, CONTROL)
-        if control is None:
-            return NewTell(
-                trial.number, Status.FAILED, cause=f"too few units with {self.objective.metric} under control"
-            )
+        metric = self.objective.metric
         try:
-            lift = effect(treatment.estimate, control.estimate, relative=self.objective.effect == "relative")
-        except ZeroControlError as error:
-            return NewTell(trial.number, Status.FAILED, cause=error.what)
-        return _ok(trial, lift, treatment.used + control.used)
+            treatment = self.measure(rows, metric, trial.arm)
+            if self.objective.relative_to is None:
+                return _ok(trial, treatment.estimate, treatment.used)
+            control = self.measure(rows, metric, CONTROL)
+            relative = self.objective.effect == "relative"
+            found = self.metrics[metric].kind.effect(treatment.stats, control.stats, relative=relative)
+        except MetricError as error:
+            return NewTell(trial.number, Status.FAILED, cause=f"{error.where or metric}: {error.what}")
+        return _ok(trial, found, treatment.used + control.used)
 
 
 def _ok(trial: TrialRow, estimate: Estimate, used: tuple[int, ...]) -> NewTell:

@@ -12,7 +12,13 @@ from typing import cast
 from blackopt.errors import ConfigurationError
 from blackopt.types import Reading
 
-STATS = ("n", "sum", "sum_sq", "value", "se")
+STATS = (
+    *("n", "sum", "sum_sq", "value", "se", "events", "raw_sum", "raw_sum_sq"),
+    *("q", "q_lower", "q_upper", "cluster"),
+    *("den_sum", "den_sum_sq", "num_den"),
+    *("cov_sum", "cov_sum_sq", "num_cov"),
+    *("cov_den_sum", "cov_den_sum_sq", "num_cov_den", "den_cov", "den_cov_den", "cov_cov_den"),
+)
 """Statistics that a column may hold; which of them a metric needs is its kind's."""
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from blackopt.errors import TrialError, UsageError
-from blackopt.metrics.effects import ZeroControlError, combine, effect, interval
+from blackopt.metrics.effects import combine, effect, interval, pool_errors
+from blackopt.metrics.errors import ZeroControlError
 from blackopt.metrics.kinds import kind
 from blackopt.types import Estimate
 
@@ -74,6 +75,16 @@ def test_intervals_need_a_standard_error_and_a_level() -> None:
     for level in (0.0, 1.0, 95.0, math.nan):
         with pytest.raises(UsageError, match="level: expected a number between 0 and 1"):
             interval(Estimate(1.0, 0.1, 1), level)
+
+
+def test_pooled_errors_come_from_one_variance_of_a_unit() -> None:
+    t, c = pool_errors(Estimate(1.0, 0.5, 100), Estimate(2.0, 0.1, 900))
+    variance = (100 * 25.0 + 900 * 9.0) / 1_000  # V = n·se²: 25 and 9
+    assert (t.se, c.se) == pytest.approx((math.sqrt(variance / 100), math.sqrt(variance / 900)), rel=1e-12)
+    pooled = effect(Estimate(1.0, 0.5, 100), Estimate(2.0, 0.1, 900), relative=False, pooled=True)
+    assert pooled.se == pytest.approx(math.sqrt(variance * (1 / 100 + 1 / 900)), rel=1e-12)
+    unknown = (Estimate(1.0, None, 100), Estimate(2.0, 0.1, 900))
+    assert pool_errors(*unknown) == unknown
 
 
 errors = st.one_of(st.none(), st.floats(1e-6, 1e6))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,10 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from blackopt.campaign import schema
+from blackopt.campaign.schema import Metric
 from blackopt.errors import UsageError
-from blackopt.metrics.kinds import KIND_NAMES, kind
+from blackopt.metrics.errors import ImpossibleStatistics, MetricError, TooFewUnits
+from blackopt.metrics.kinds import KIND_NAMES, Kind, Revenue, kind
+from blackopt_connectors._rows import STATS
 
 RNG = np.random.default_rng(20240501)
+
+
+RATIO = {"n": 3, "sum": 3, "sum_sq": 5, "den_sum": 6, "den_sum_sq": 14, "num_den": 7}
+REVENUE = {"n": 3, "sum": 12, "sum_sq": 104, "raw_sum": 22, "raw_sum_sq": 404}
+
+
+def declared(name: str, *, cuped: bool = False) -> Kind:
+    """A kind with the options that it must have."""
+    cap, quantile = 10.0 if name == "revenue" else None, 0.9 if name == "quantile" else None
+    return kind(name, cuped=cuped, cap=cap, quantile=quantile)
 
 
 def sums(sample: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -114,11 +129,11 @@ def test_values_without_standard_errors_get_that_of_their_spread() -> None:
 
 @pytest.mark.parametrize("name", KIND_NAMES)
 def test_no_readings_are_no_units(name: str) -> None:
-    metric = kind(name)
+    metric = declared(name)
     empty = metric.pool([])
     assert metric.units(empty) == 0
     assert metric.validate(empty) is None
-    with pytest.raises(UsageError, match="at least one unit"):
+    with pytest.raises(TooFewUnits, match="at least one unit, got none"):
         metric.estimate(empty)
 
 
@@ -135,17 +150,38 @@ def test_no_readings_are_no_units(name: str) -> None:
         ("mean", {"n": 3, "sum": 0, "sum_sq": -1}, "sum_sq is -1, below 0"),
         ("mean", {"n": 0, "sum": 1, "sum_sq": 1}, "n is 0, but sum is 1"),
         ("mean", {"n": 2, "sum": 4, "sum_sq": 7.9}, "less than sum²/n = 8.0"),
+        ("retention", {"n": 3, "sum": 4}, "sum is 4, not between 0 and n = 3"),
+        ("mean", {"n": 3, "sum": 1, "sum_sq": 1, "events": 4}, "events is 4, not between 0 and n = 3"),
+        ("ratio", {**RATIO, "den_sum_sq": -1}, "den_sum_sq is -1, below 0"),
+        ("ratio", {**RATIO, "den_sum_sq": 8.9}, "den_sum_sq is 8.9, less than den_sum²/n = 12.0"),
+        ("ratio", {**RATIO, "num_den": 9}, "num_den is 9: no numbers with these sums and squares have it"),
+        ("ratio", {**RATIO, "n": 0}, "n is 0, but den_sum is 6 and den_sum_sq is 14"),
+        (
+            "ratio",
+            {"n": 3, "sum": 1},
+            "a ratio needs den_sum, den_sum_sq, n, num_den, sum, sum_sq; missing: den",
+        ),
+        ("revenue", {**REVENUE, "sum": 31}, "sum is 31, more than 3 units of at most 10 can have"),
+        ("revenue", {**REVENUE, "raw_sum": 11}, "raw_sum is 11, less than the capped sum, 12"),
+        ("revenue", {**REVENUE, "raw_sum_sq": 1}, "without the cap, sum_sq is 1, less than sum²/n"),
+        ("quantile", {"n": 90, "q": 2, "q_lower": 3, "q_upper": 4}, "3, 2, 4, not in ascending order"),
+        (
+            "quantile",
+            {"n": 90, "q": 2, "q_lower": 1, "q_upper": 4, "cluster": 0},
+            "cluster is 0, not above 0",
+        ),
         ("value", {}, "a value needs value; missing: value"),
         ("value", {"value": 1, "se": -0.1}, "se is -0.1, below 0"),
         ("value", {"value": 1, "n": -1}, "n is -1, below 0"),
     ],
 )
 def test_impossible_statistics_are_named(name: str, stats: dict[str, float], problem: str) -> None:
-    found = kind(name).validate(stats)
+    found = declared(name).validate(stats)
     assert found is not None
     assert problem in found
-    with pytest.raises(UsageError, match="stats: "):
-        kind(name).estimate(stats)
+    with pytest.raises(ImpossibleStatistics, match="impossible statistics: ") as caught:
+        declared(name).estimate(stats)
+    assert isinstance(caught.value, MetricError)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "1", True, None, 1e200])
@@ -173,8 +209,71 @@ def test_rounding_of_a_source_that_adds_naively_is_no_error() -> None:
     assert kind("mean").validate({"n": n, "sum": n * y, "sum_sq": n * y * y * (1 - 1e-13)}) is None
 
 
+CUPED = ("mean", "revenue", "ratio")
+COLUMNS = {key for name in KIND_NAMES for key in declared(name).required | declared(name).optional}
+COLUMNS |= {key for name in CUPED for key in declared(name, cuped=True).required}
+
+
+def test_the_campaign_knows_the_same_kinds() -> None:
+    assert get_args(Metric.model_fields["kind"].annotation) == KIND_NAMES
+    assert schema.CUPED == CUPED
+
+
+def test_sources_know_every_column_and_the_page_explains_it() -> None:
+    made_by_pooling = {"n_least"}
+    assert set(STATS) == COLUMNS - made_by_pooling
+    page = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in (*STATS, *KIND_NAMES) if f"`{name}`" not in page] == []
+
+
 def test_an_unknown_kind_is_named_with_the_nearest() -> None:
     with pytest.raises(
-        UsageError, match="expected one of proportion, mean, value, got 'proprotion'; did you mean proportion"
+        UsageError, match=r"expected one of proportion, .*, got 'proprotion'; did you mean proportion"
     ):
         kind("proprotion")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("quantile", {}, "quantile: expected for a quantile and only there, got None for a quantile"),
+        ("mean", {"quantile": 0.5}, "quantile: expected for a quantile and only there, got 0.5 for a mean"),
+        ("revenue", {}, "cap: expected for a revenue"),
+        ("mean", {"cap": 3.0}, "cap: expected for a revenue and only there, got 3.0 for a mean"),
+        ("proportion", {"cuped": True}, "cuped: expected for mean, revenue, ratio only, got a proportion"),
+        ("quantile", {"quantile": 1.0}, "quantile: expected a number between 0 and 1, got 1.0"),
+    ],
+)
+def test_a_kind_takes_its_own_options_only(name: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        kind(name, **options)
+
+
+def test_a_reading_that_lacks_a_statistic_is_named_when_it_is_pooled() -> None:
+    for name in KIND_NAMES:
+        with pytest.raises(ImpossibleStatistics, match=f"a {name} needs .*; missing: "):
+            declared(name).pool([{"x": 1.0}])
+
+
+def test_revenue_is_tested_with_the_cap_and_reported_without() -> None:
+    paid = RNG.lognormal(3.0, 1.5, size=4_000) * (RNG.random(4_000) < 0.03)
+    capped = np.minimum(paid, 30.0)
+    raw = sums(paid)
+    revenue = kind("revenue", cap=30.0)
+    stats = {**sums(capped), "raw_sum": raw["sum"], "raw_sum_sq": raw["sum_sq"]}
+    assert revenue.estimate(stats) == kind("mean").estimate(sums(capped))
+    assert isinstance(revenue, Revenue)
+    assert revenue.raw(stats) == kind("mean").estimate(raw)
+    assert revenue.raw(revenue.pool([stats, stats])).n == 8_000
+
+
+def test_a_ratio_whose_numerator_is_a_multiple_is_certain_and_no_rounding_is() -> None:
+    views = RNG.integers(1, 9, size=500)
+    stats = {
+        "n": 500, "sum": 2 * views.sum(), "sum_sq": 4 * (views**2).sum(), "den_sum": views.sum(),
+        "den_sum_sq": (views**2).sum(), "num_den": 2 * (views**2).sum(),
+    }  # fmt: skip
+    estimate = kind("ratio").estimate({key: float(value) for key, value in stats.items()})
+    assert estimate.value == 2.0
+    assert estimate.se is not None
+    assert 0 < estimate.se < 1e-7
