@@ -21,7 +21,7 @@ from blackopt.runner.loop import Turn
 from blackopt.runner.notices import Notify, silent
 from blackopt.runner.results import Results, results
 from blackopt.space import Space
-from blackopt.types import Candidate, Evaluation
+from blackopt.types import Candidate, Evaluation, Status
 
 
 class Campaign:
@@ -196,7 +196,8 @@ class Optimizer:
         Raises:
             UnknownCandidate, AlreadyTold: the number was never asked, or told before.
         """
-        self._optimizer.tell([Evaluation(number, loss, se=se)])
+        status = Status.OK if loss is not None else Status.FAILED
+        self._optimizer.tell([Evaluation(number, loss, se=se, status=status)])
 
     def recommend(self) -> dict[str, object]:
         """The centre that the optimizer believes in."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 from collections import deque
 from datetime import UTC, datetime
@@ -52,7 +51,7 @@ class Progress:
         if notice.kind == "turn":
             if self._live:
                 # A line that wraps could not be cleared.
-                self._stream.write(CLEAR + self._line(notice)[: shutil.get_terminal_size().columns - 1])
+                self._stream.write(CLEAR + self._line(notice)[: _columns(self._stream) - 1])
         elif not self._live:
             self._stream.write(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {notice.kind:<9} {printable(notice.text)}\n"
@@ -93,3 +92,11 @@ class Progress:
         if not self._color:
             return text
         return f"\x1b[{'32' if notice.kind == 'done' else '33'}m{text}\x1b[0m"
+
+
+def _columns(stream: TextIO) -> int:
+    """Of this very stream: stdout may be a file."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80

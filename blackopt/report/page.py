@@ -208,7 +208,7 @@ def _window_table(
         Column("start"),
         Column("mean", number=True),
         Column("arms", number=True),
-        Column("without a value", number=True),
+        Column("stopped or failed", number=True),
     ]
     return "<h2>Windows</h2>" + details(
         f"{len(windows)} windows", table(columns, rows), is_open=len(windows) <= 20

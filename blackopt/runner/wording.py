@@ -19,7 +19,7 @@ def _worth(found: Results) -> str:
     if found.estimate is None:
         return f"{found.metric}: nothing was measured yet"
     value, spread = found.estimate.value, ""
-    if found.interval is not None:
+    if found.interval is not None and found.interval[0] < found.interval[1]:
         spread = f", 95 % CI {_value(found, found.interval[0])} to {_value(found, found.interval[1])}"
     if found.treatment is not None and found.control is not None:
         levels = f"{_level(found, found.treatment.value)} against {_level(found, found.control.value)} under control"
