@@ -75,8 +75,10 @@ def test_f44_the_order_of_readings_does_not_change_a_bit(values: list[float], or
         "value": [{"value": v, "se": abs(v) + 1e-3, "n": 2} for v in values],
     }
     readings["spread"] = [{"value": v} for v in values]
+    readings["ratio"] = [{key: v + i for i, key in enumerate(RATIO)} for v in values]
+    readings["quantile"] = [{"n": abs(v), "q": v, "q_lower": v - 1, "q_upper": v + 2} for v in values]
     for name, given_order in readings.items():
-        metric = kind("value" if name == "spread" else name)
+        metric = declared("value" if name == "spread" else name)
         shuffled = given_order.copy()
         order.shuffle(shuffled)
         assert metric.pool(shuffled) == metric.pool(given_order)

@@ -92,6 +92,24 @@ def test_arms_without_any_spread_have_no_effect(relative: bool) -> None:
         kind("quantile", quantile=0.5).effect(flat, flat, relative=relative)
 
 
+@pytest.mark.parametrize("n", [3, 30, 1_000, 100_000])
+@pytest.mark.parametrize("y", [0.1, 1 / 3, 19.99, 1e6 + 0.7])
+def test_rounding_of_a_source_is_no_spread(n: int, y: float) -> None:
+    added, squared = 0.0, 0.0
+    for _ in range(n):
+        added, squared = added + y, squared + y * y
+    stats = {"n": n, "sum": added, "sum_sq": squared}
+    with pytest.raises(ConstantMetric):
+        kind("mean").effect(stats, {"n": 2 * n, "sum": 2 * added, "sum_sq": 2 * squared}, relative=True)
+
+
+def test_a_small_spread_of_large_numbers_is_one(sums: Sums) -> None:
+    rng = np.random.default_rng(4)
+    t, c = (scalars(sums({"num": 1e4 + rng.normal(size=n)})) for n in (5_000, 20_000))
+    found = kind("mean").effect(t, c, relative=False)
+    assert found.se == pytest.approx(math.sqrt(1 / 5_000 + 1 / 20_000), rel=0.03)
+
+
 @pytest.mark.parametrize("name", ["proportion", "mean"])
 def test_one_arm_without_spread_takes_that_of_both_together(name: str) -> None:
     t, c = {"n": 300, "sum": 0, "sum_sq": 0}, {"n": 20_000, "sum": 1_600, "sum_sq": 1_600}

@@ -89,7 +89,9 @@ class Average(Kind):
     def _constant(self, stats: Stats) -> bool:
         moments = exact(stats, self.outcome)
         gradient = level(moments.means).gradient
-        return moments.n > 1 and spread(moments, gradient, gradient) <= weighed(moments.rounding, gradient)
+        # A source that adds n equal numbers one by one leaves up to n roundings behind, in each of its sums.
+        least = weighed(moments.rounding, gradient) * 4 * moments.n
+        return moments.n > 1 and spread(moments, gradient, gradient) <= least
 
     def _adjusted(self, treatment: Stats, control: Stats) -> tuple[Estimate, Estimate]:
         pair = super()._adjusted(treatment, control)
