@@ -14,8 +14,8 @@ LARGE = 256
 def collector_paused(rows: int) -> Iterator[None]:
     """No search for reference cycles while a batch is built and written.
 
-    A batch makes some ten objects a row, all of them tuples, numbers and text, which cannot form cycles; the collector
-    starts over and over to find that out, and takes half of the batch's time.
+    A batch makes some ten objects a row, all of them tuples, numbers and text, which cannot form cycles; the
+    collector starts over and over to find that out, and takes half of the batch's time.
     """
     if rows < LARGE or not gc.isenabled():
         yield

@@ -22,8 +22,8 @@ def _worth(found: Results) -> str:
     if found.interval is not None and found.interval[0] < found.interval[1]:
         spread = f", 95 % CI {_value(found, found.interval[0])} to {_value(found, found.interval[1])}"
     if found.treatment is not None and found.control is not None:
-        levels = f"{_level(found, found.treatment.value)} against {_level(found, found.control.value)} under control"
-        return f"{found.metric} {levels}: {_value(found, value)}{spread}"
+        levels = f"{_level(found.treatment.value)} against {_level(found.control.value)}"
+        return f"{found.metric} {levels} under control: {_value(found, value)}{spread}"
     return f"{found.metric} {_value(found, value)}{spread}"
 
 
@@ -31,7 +31,10 @@ def _advice(found: Results) -> str:
     if found.evidence is Evidence.NONE:
         return "no result yet: keep the incumbent"
     if found.evidence is Evidence.SEARCH:
-        return "from candidates around the recommendation, not from the recommendation itself: measure it before you trust it"
+        return (
+            "from candidates around the recommendation, not from the recommendation itself: "
+            "measure it before you trust it"
+        )
     if found.control is None:
         return "the recommendation, evaluated again after the search"
     if found.proven:
@@ -43,5 +46,5 @@ def _value(found: Results, value: float) -> str:
     return per_cent(value, sign=True) if found.relative else f"{value:.6g}"
 
 
-def _level(found: Results, value: float) -> str:
+def _level(value: float) -> str:
     return per_cent(value) if 0.0 <= value <= 1.0 else f"{value:.6g}"
