@@ -88,7 +88,7 @@ class Kind(ABC):
         return {key: math.fsum(s[key] for s in stats) for key in sorted(self.required | further)}
 
     def units(self, stats: Stats) -> float:
-        """How many units the statistics come from; none where they do not say, which :meth:`validate` names."""
+        """How many units the statistics come from; 0 where they do not say, which :meth:`validate` names."""
         return stats.get("n", 0.0)
 
     def events(self, stats: Stats) -> float:
