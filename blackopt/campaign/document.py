@@ -29,7 +29,7 @@ or might: the url of ``push`` may be another production, a query another metric.
 
 def dump(section: Section) -> Document:
     """A section of the core as it was written, in canonical units."""
-    return section.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+    return section.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_defaults=True)
 
 
 def dump_measure(written: Document, metrics: dict[str, Metric]) -> Document:

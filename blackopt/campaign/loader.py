@@ -15,6 +15,7 @@ from blackopt.campaign.checks import Core, check, form_of
 from blackopt.campaign.findings import Findings
 from blackopt.campaign.schema import (
     CORE,
+    EVERYTHING,
     KEYS,
     REQUIRED,
     CampaignSpec,
@@ -27,6 +28,7 @@ from blackopt.campaign.schema import (
     Metric,
     OptimizerSection,
     PluginSection,
+    Schedule,
     TrafficSpec,
 )
 from blackopt.campaign.secrets import References
@@ -276,7 +278,7 @@ class _Campaign:
             measure=measure,
             evaluate=plugins.get("evaluate"),
             objective=objective,
-            guardrails=tuple(_guardrail(g, measure) for g in core.guardrails if g),
+            guardrails=tuple(_guardrail(g, measure, core.schedule) for g in core.guardrails if g),
             traffic=TrafficSpec(traffic.unit, traffic.share, traffic.control, core.arms) if traffic else None,
             budget=budget.model_copy(update={"max_in_flight": core.max_in_flight}),
             schedule=core.schedule,
@@ -286,8 +288,20 @@ class _Campaign:
         )
 
 
-def _guardrail(guardrail: Guardrail, measure: MeasureSection | None) -> GuardrailSpec:
-    least = measure.metrics[guardrail.metric].min_units if measure else 1
+def _guardrail(
+    guardrail: Guardrail, measure: MeasureSection | None, schedule: Schedule | None
+) -> GuardrailSpec:
+    if measure is None or schedule is None:
+        raise RuntimeError("guardrails need `measure` and `schedule`")  # a fault of this module
+    metric = measure.metrics[guardrail.metric]
     return GuardrailSpec(
-        guardrail.metric, guardrail.at_most, guardrail.at_least, guardrail.min_units or least
+        metric=guardrail.metric,
+        at_most=guardrail.at_most,
+        at_least=guardrail.at_least,
+        min_units=guardrail.min_units or metric.min_units,
+        min_events=guardrail.min_events,
+        alpha=guardrail.alpha / EVERYTHING,
+        expected_units=guardrail.expected_units,
+        lasting=guardrail.lasting,
+        silent_after=guardrail.silent_after or metric.window + metric.lag + 2 * schedule.poll,
     )

@@ -225,11 +225,38 @@ class Guardrail(Section):
     min_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=_derived)
     """Fewer units in an arm decide nothing. Default: the metric's `min_units`."""
 
+    min_events: Annotated[int, Field(ge=0)] = 10
+    """Fewer events in an arm decide nothing, and fewer than the control's rate would give it; where the
+    metric counts events."""
+
+    alpha: PositiveShare = parse_share("5%")
+    """Probability at most that a candidate which is not beyond the bound is ever withdrawn, however often it
+    is looked at."""
+
+    expected_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=_derived)
+    """Units of an arm when its window is complete; harm is found soonest at a quarter of that. Default: 4
+    times the larger of `min_units` and 1000."""
+
+    lasting: PositiveDuration | None = Field(default=None, alias="for", json_schema_extra=_derived)
+    """For operational metrics (errors, a 99th percentile), in place of a test: crossed only when every
+    reading has been beyond the bound for so long."""
+
+    silent_after: PositiveDuration | None = Field(default=None, json_schema_extra=_derived)
+    """A candidate without data for so long is withdrawn too. Default: the metric's `window` and `lag`, and
+    2 times `schedule.poll`."""
+
     @model_validator(mode="after")
     def _one_side(self) -> Guardrail:
         if (self.at_most is None) == (self.at_least is None):
             hint = {"hint": 'such as at_most: "1.05 * control"'}
             raise PydanticCustomError("side", "needs exactly one of `at_most` and `at_least`", hint)
+        if self.alpha >= EVERYTHING // 2:
+            raise PydanticCustomError("level", "`alpha` must be less than 50%", {"hint": "such as alpha: 5%"})
+        tested = self.model_fields_set & {"alpha", "expected_units", "min_events"}
+        if self.lasting is not None and tested:
+            key = min(tested)
+            hint = {"hint": f"remove `{key}`, or `for`"}
+            raise PydanticCustomError("lasting", f"`{key}` belongs to a test, `for` replaces it", hint)
         return self
 
 
@@ -332,12 +359,24 @@ class MeasureSection(PluginSection):
 
 @dataclass(frozen=True, slots=True)
 class GuardrailSpec:
-    """One of ``guardrails``, with its defaults filled in; the bound as :class:`Guardrail` gives it."""
+    """One of ``guardrails``, with its defaults filled in; the bound as :class:`Guardrail` gives it.
+
+    Attributes:
+        alpha: a probability; here no share any more.
+        expected_units: None where nobody said.
+        lasting: what the campaign writes as ``for``, in microseconds; None for a test.
+        silent_after: microseconds.
+    """
 
     metric: str
     at_most: str | float | None
     at_least: str | float | None
     min_units: int
+    min_events: int
+    alpha: float
+    expected_units: int | None
+    lasting: int | None
+    silent_after: int
 
 
 @dataclass(frozen=True, slots=True)

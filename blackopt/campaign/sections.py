@@ -166,7 +166,11 @@ def core_section(
     if findings.is_broken(path):
         return None
     if not isinstance(data, dict):
-        findings.add(path, "must be a mapping", f"keys are {', '.join(model.model_fields)}")
+        findings.add(
+            path,
+            "must be a mapping",
+            f"keys are {', '.join(info.alias or name for name, info in model.model_fields.items())}",
+        )
         return None
     references.refuse(data, path)
     return validate(model, data, path, findings)

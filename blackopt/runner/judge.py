@@ -12,10 +12,11 @@ from blackopt.campaign import CampaignSpec
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
 from blackopt.metrics.errors import MetricError
-from blackopt.metrics.guardrails import Bound, Outcome, judge, parse_bound
 from blackopt.metrics.kinds import Kind, Stats, kind
 from blackopt.metrics.maturity import Maturity
+from blackopt.runner.guard import Guard, standing_still, twins, with_arm
 from blackopt.runner.notices import Notice
+from blackopt.runner.ratio import mismatch
 from blackopt.types import CONTROL, Estimate, Status
 
 
@@ -54,10 +55,8 @@ class Judge:
             )
             for name, m in spec.measure.metrics.items()
         }
-        self.guardrails: Sequence[tuple[str, Bound, int]] = [
-            (g.metric, parse_bound(at_most=g.at_most, at_least=g.at_least), g.min_units)
-            for g in spec.guardrails
-        ]
+        self.kinds: Mapping[str, Kind] = {name: rule.kind for name, rule in self.metrics.items()}
+        self.guard = Guard(spec, self.kinds)
 
     def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured:
         """The metric of one arm, all cohorts pooled.
@@ -75,28 +74,19 @@ class Judge:
             error.where = f"{metric} of {arm}"
             raise
 
-    def breach(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
-        """Why this trial must be withdrawn; None while every guardrail holds or cannot be judged yet."""
-        for metric, bound, min_units in self.guardrails:
-            try:
-                treatment = self.measure(rows, metric, trial.arm).estimate
-                control = self.measure(rows, metric, CONTROL).estimate if bound.relative else None
-            except MetricError:
-                continue  # no value yet: later polls, and in the end maturity, will say
-            percent = self.metrics[metric].kind.percent
-            verdict = judge(bound, treatment, control, min_units=min_units, percent=percent)
-            if verdict.outcome is Outcome.BREACHED:
-                return f"{metric} {verdict.text}"
-        return None
+    def verdict(
+        self, trial: TrialRow, window: WindowRow, ledger: Ledger, now_us: int, *, group: int = 1
+    ) -> NewTell | None:
+        """The tell of a trial that is out of traffic, or None while it matures.
 
-    def verdict(self, trial: TrialRow, window: WindowRow, ledger: Ledger, now_us: int) -> NewTell | None:
-        """The tell of a trial that is out of traffic, or None while it matures."""
+        ``group`` is the optimizer's: its candidates are told as infeasible together.
+        """
         if trial.cause.startswith("guardrail"):
             return NewTell(trial.number, Status.INFEASIBLE, cause=trial.cause)
         if trial.live_us is None:
             return NewTell(trial.number, Status.FAILED, cause=trial.cause or "it never went live")
         if self._mature(window, ledger):
-            return self._mature_tell(trial, ledger.latest(window.number))
+            return self._mature_tell(trial, window, ledger, group)
         if trial.deadline_us is not None and now_us >= trial.deadline_us:
             return NewTell(
                 trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline"
@@ -127,17 +117,31 @@ class Judge:
 
     def _mature(self, window: WindowRow, ledger: Ledger) -> bool:
         marks = ledger.watermarks(window.number)
-        needed = {self.objective.metric, *(metric for metric, _, _ in self.guardrails)}
+        needed = {self.objective.metric, *self.guard.metrics}
         return all(
             name in marks and self.metrics[name].maturity.is_mature(marks[name].as_of_us, window.end_us)
             for name in needed
         )
 
-    def _mature_tell(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> NewTell:
-        breach = self.breach(trial, rows)
-        if breach is not None:
-            return NewTell(trial.number, Status.INFEASIBLE, cause=f"guardrail: {breach}")
+    def alarms(self, window: WindowRow, ledger: Ledger) -> list[Notice]:
+        """What a person should look at in a window that has matured; nothing while it has not."""
+        mature = self._mature(window, ledger)
+        return list(standing_still(ledger.latest(window.number), self.kinds)) if mature else []
+
+    def _mature_tell(self, trial: TrialRow, window: WindowRow, ledger: Ledger, group: int) -> NewTell:
+        rows, trials = ledger.latest(window.number), ledger.trials(window=window.number)
         metric = self.objective.metric
+        broken = mismatch(window, trials, rows, metric, self.kinds[metric])
+        if broken is not None:
+            return NewTell(trial.number, Status.FAILED, cause=broken)
+        pair = twins(trial, trials, group)
+        for twin in pair:
+            if twin.cause.startswith("guardrail"):
+                return NewTell(trial.number, Status.INFEASIBLE, cause=twin.cause)
+            breach = self.guard.breach(twin, rows, ledger) or self.guard.unseen(twin, rows, metric)
+            if breach is not None:
+                cause = breach if len(pair) == 1 else with_arm(breach, twin)
+                return NewTell(trial.number, Status.INFEASIBLE, cause=cause)
         try:
             treatment = self.measure(rows, metric, trial.arm)
             if self.objective.relative_to is None:

@@ -17,6 +17,7 @@ from blackopt.ledger import Driver
 from blackopt.ledger.rows import Mode, NewTell, NewTrial, TrialState, WindowRow
 from blackopt.protocols import Policy, Source, Target
 from blackopt.runner.budget import Left
+from blackopt.runner.guard import twins, with_arm
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner
 from blackopt.runner.notices import Notice, Notify, Troubles
@@ -158,11 +159,20 @@ class ProductionLane:
     def _guard(self, now_us: int) -> None:
         trials = self.ledger.trials(states=IN_TRAFFIC)
         latest = {number: self.ledger.latest(number) for number in {trial.window or 0 for trial in trials}}
+        guard, closed = self.judge.guard, set[int]()
         for trial in trials:
-            breach = self.judge.breach(trial, latest[trial.window or 0])
-            if breach is not None:
-                self.driver.close([trial.number], cause=f"guardrail: {breach}", at_us=now_us)
-                self.notify(Notice("breach", f"{trial.arm}: {breach}: withdrawing", {"trial": trial.number}))
+            rows = latest[trial.window or 0]
+            cause = guard.breach(trial, rows, self.ledger) or guard.silence(trial, rows, self.ledger, now_us)
+            if cause is None or trial.number in closed:
+                continue
+            # In one transaction: a process that dies here must not leave a twin in traffic.
+            pair = [t.number for t in twins(trial, trials, self.learner.optimizer.group)]
+            if len(pair) > 1:
+                cause = with_arm(cause, trial)
+            self.driver.close(pair, cause=cause, at_us=now_us)
+            closed.update(pair)
+            for number in pair:
+                self.notify(Notice("breach", f"t{number}: {cause}: withdrawing", {"trial": number}))
 
     def _close(self, windows: dict[int, WindowRow], now_us: int) -> None:
         ended = [t for t in self.ledger.trials(states=IN_TRAFFIC) if window_of(t, windows).end_us <= now_us]
@@ -188,11 +198,15 @@ class ProductionLane:
         tells: list[NewTell] = []
         for trial in self.ledger.trials(states=[TrialState.AWAITING]):
             window = window_of(trial, windows)
-            tell = self.judge.verdict(trial, window, self.ledger, now_us)
+            group = self.learner.optimizer.group
+            tell = self.judge.verdict(trial, window, self.ledger, now_us, group=group)
             if tell is not None:
                 tells.append(tell)
         if tells:
             self._told(tells, now_us)
+        for number in sorted({self.ledger.trial(tell.trial).window or 0 for tell in tells}):
+            for notice in self.judge.alarms(windows[number], self.ledger):
+                self.notify(notice)
 
     def _told(self, tells: Sequence[NewTell], now_us: int) -> None:
         rows = self.learner.commit(self.driver, tells, now_us)

@@ -27,7 +27,9 @@ class FakeProduction:
     Attributes:
         clock: virtual time.
         rate: true rate of an artifact; the control has ``control_rate``.
-        units: units per arm and window; 0 makes a window empty.
+        units: units per arm and window, 0 makes a window empty; the control has as many times more as its
+            slice is wider.
+        lost: part of an arm's units whose exposure is never logged, by arm name.
         metrics: rate of each metric as a function of the objective's rate; default the identity.
         knows_until_us: the source's watermark; None for up to date.
         faults: what the next calls do instead of succeeding, one after the other, by method name.
@@ -51,6 +53,8 @@ class FakeProduction:
     withdrawn: set[int] = field(default_factory=set)
     epoch: int = 0
     extra: list[Reading | NoReading] = field(default_factory=list)
+    lost: dict[str, float] = field(default_factory=dict)
+    control_size: dict[int, float] = field(default_factory=dict)
 
     Options: ClassVar[type[PluginOptions]] = PluginOptions
     MetricOptions: ClassVar[type[PluginOptions]] = PluginOptions
@@ -80,7 +84,10 @@ class FakeProduction:
         self.renewed += not first
         self.live[order.trial] = (order, self.clock.now_us() + round(order.ttl_s * 1e6))
         if order.placement is not None:
-            self.bodies[order.placement.window, order.arm] = order.artifact.body
+            place = order.placement
+            self.bodies[place.window, order.arm] = order.artifact.body
+            width = place.slice.upper - place.slice.lower
+            self.control_size[place.window] = (place.control.upper - place.control.lower) / width
         if fault == "unanswered":
             raise OutcomeUnknown("no answer", why="the reply was lost")
         return Receipt(Outcome.APPLIED if first else Outcome.REPEATED)
@@ -137,7 +144,8 @@ class FakeProduction:
                 if arm != CONTROL and body is None:
                     continue
                 rate = self.metrics[metric](self.control_rate if body is None else self.rate(body))
-                n = units * 4 if arm == CONTROL else units
+                size = self.control_size.get(query.window, 0.0) if arm == CONTROL else 1.0
+                n = round(units * size * (1.0 - self.lost.get(arm, 0.0)))
                 total = round(n * rate + _noise(metric, query.window, arm) * (n * rate * (1 - rate)) ** 0.5)
                 yield Reading(metric, query.window, arm, "", as_of_us, {"n": n, "sum": min(max(total, 0), n)})
         yield from self.extra

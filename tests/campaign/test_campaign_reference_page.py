@@ -26,7 +26,7 @@ def test_every_key_of_the_core_is_on_the_page() -> None:
     for key in {
         *KEYS,
         *Metric.model_fields,
-        *(name for model in CORE.values() for name in model.model_fields),
+        *(info.alias or name for model in CORE.values() for name, info in model.model_fields.items()),
     }:
         heading = f"### {key}" in page
         row = re.search(rf"^\| `{key}` \| .+ \| .* \| .+ \|$", page, re.MULTILINE)

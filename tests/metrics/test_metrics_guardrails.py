@@ -6,11 +6,23 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blackopt.errors import UsageError
-from blackopt.metrics.guardrails import Bound, Outcome, Side, judge, parse_bound
+from blackopt.metrics.guardrails import (
+    Bound,
+    Outcome,
+    Side,
+    beyond_since,
+    judge,
+    look,
+    parse_bound,
+    sharpest_at,
+)
 from blackopt.metrics.kinds import kind
 from blackopt.metrics.maturity import Maturity
+from blackopt.metrics.sequential import boundary
 from blackopt.types import Estimate
 
 
@@ -68,7 +80,7 @@ def proportion(n: int, events: int) -> Estimate:
     return kind("proportion").estimate({"n": n, "sum": events})
 
 
-def test_f74_a_breach_is_proved_by_three_joint_standard_errors() -> None:
+def test_f74_a_breach_is_proved_by_the_confidence_sequence_of_the_pooled_difference() -> None:
     bound = parse_bound(at_most="1.05 * control")
     control = proportion(20_000, 500)
     n = 5_000
@@ -78,16 +90,18 @@ def test_f74_a_breach_is_proved_by_three_joint_standard_errors() -> None:
         v_t, v_c = treatment.value * (1 - treatment.value), control.value * (1 - control.value)
         pooled = (n * v_t + 20_000 * v_c) / (n + 20_000)
         z = (treatment.value - 1.05 * control.value) / math.sqrt(pooled * (1 / n + 1.05**2 / 20_000))
-        outcomes.append(judge(bound, treatment, control, min_units=100).outcome)
-        assert (outcomes[-1] is Outcome.BREACHED) == (z > 3.0)
+        outcomes.append(judge(bound, treatment, control, expected_units=12_000, alpha=0.01).outcome)
+        assert (outcomes[-1] is Outcome.BREACHED) == (z > boundary(n, alpha=0.01, sharpest=3_000))
     assert {Outcome.OK, Outcome.BREACHED} == set(outcomes)
 
 
 def test_a_factor_widens_the_error_of_the_control() -> None:
     # V = 1 in both arms, n = 100: the standard error of T − 2C is √((1 + 2²)/100) = 0.2236.
     bound, control = parse_bound(at_most="2 * control"), Estimate(10.0, 0.1, 100)
-    assert judge(bound, Estimate(20.67, 0.1, 100), control).outcome is Outcome.OK
-    assert judge(bound, Estimate(20.68, 0.1, 100), control).outcome is Outcome.BREACHED
+    edge = 20.0 + math.sqrt(5 / 100) * boundary(100, alpha=0.05, sharpest=100)
+    for beyond, outcome in ((-1e-9, Outcome.OK), (1e-9, Outcome.BREACHED)):
+        treatment = Estimate(edge + beyond, 0.1, 100)
+        assert judge(bound, treatment, control, expected_units=400).outcome is outcome
 
 
 def test_at_least_is_the_mirror_of_at_most() -> None:
@@ -100,15 +114,29 @@ def test_at_least_is_the_mirror_of_at_most() -> None:
 
 def test_a_plain_number_needs_no_control() -> None:
     bound = parse_bound(at_most=250)
-    assert judge(bound, Estimate(280.0, 9.0, 40), None).outcome is Outcome.BREACHED
-    assert judge(bound, Estimate(280.0, 11.0, 40), None).outcome is Outcome.OK
-    assert judge(bound, Estimate(280.0, 11.0, 40), None, sigmas=2).outcome is Outcome.BREACHED
+    assert judge(bound, Estimate(300.0, 9.0, 1_000), None).outcome is Outcome.BREACHED
+    assert judge(bound, Estimate(300.0, 19.0, 1_000), None).outcome is Outcome.OK
+    assert judge(bound, Estimate(300.0, 15.0, 1_000), None, alpha=0.2).outcome is Outcome.BREACHED
+
+
+def test_a_proportion_beside_a_plain_number_has_at_least_the_variance_of_that_number() -> None:
+    # All ten of ten complained: its own variance is zero, and ten units are not certain of 40 %.
+    bound = parse_bound(at_most=0.4)
+    assert judge(bound, proportion(10, 10), None, percent=True).outcome is Outcome.OK
+    assert judge(bound, proportion(1_000, 1_000), None, percent=True).outcome is Outcome.BREACHED
 
 
 def test_a_value_without_standard_error_is_taken_at_its_word() -> None:
     bound = parse_bound(at_most=250)
     assert judge(bound, Estimate(250.0, None, 1), None).outcome is Outcome.OK
     assert judge(bound, Estimate(250.1, None, 1), None).outcome is Outcome.BREACHED
+
+
+def test_a_value_that_names_no_units_is_tested_at_the_sharpest_size() -> None:
+    bound = parse_bound(at_most=250)
+    edge = 250.0 + 2.0 * boundary(1.0, alpha=0.05, sharpest=1.0)
+    assert judge(bound, Estimate(edge - 1e-6, 2.0, 1), None).outcome is Outcome.OK
+    assert judge(bound, Estimate(edge + 1e-6, 2.0, 1), None).outcome is Outcome.BREACHED
 
 
 def test_too_few_units_or_no_control_decide_nothing() -> None:
@@ -119,6 +147,94 @@ def test_too_few_units_or_no_control_decide_nothing() -> None:
     alone = judge(bound, proportion(100, 100), None)
     assert (alone.outcome, alone.text) == (Outcome.UNDECIDED, "no control to compare with (1 * control)")
     assert judge(bound, Estimate(1.0, 0.0, 0), proportion(1_000, 1), min_units=0).outcome is Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("bound", "mine", "theirs", "outcome"),
+    [
+        # Many events in the arm, none in the control: decided. Five: too few, though far beyond.
+        (parse_bound(at_most="1 * control"), 60, 0, Outcome.BREACHED),
+        (parse_bound(at_most="1 * control"), 9, 0, Outcome.UNDECIDED),
+        # None in the arm where the control's rate gives 100: decided. Where it gives 9: too few.
+        (parse_bound(at_least="0.9 * control"), 0, 1_000, Outcome.BREACHED),
+        (parse_bound(at_least="0.9 * control"), 0, 90, Outcome.UNDECIDED),
+    ],
+)
+def test_too_few_events_decide_nothing(bound: Bound, mine: int, theirs: int, outcome: Outcome) -> None:
+    treatment, control = proportion(1_000, mine), proportion(10_000, theirs)
+    assert judge(bound, treatment, control, min_events=10, events=(mine, theirs)).outcome is outcome
+
+
+def test_without_a_control_the_bound_says_how_many_events_there_should_be() -> None:
+    bound = parse_bound(at_least=0.05)
+    none = judge(bound, proportion(1_000, 0), None, min_events=10, events=(0, None), percent=True)
+    assert none.outcome is Outcome.BREACHED
+    few = judge(bound, proportion(100, 0), None, min_events=10, events=(0, None), percent=True)
+    assert (few.outcome, few.text) == (Outcome.UNDECIDED, "5 of at least 10 events")
+
+
+def test_the_expected_size_moves_where_the_test_is_sharpest_and_not_much_else() -> None:
+    assert sharpest_at(1, None) == 1_000
+    assert sharpest_at(5_000, None) == 5_000
+    assert sharpest_at(1, 400) == 100
+    least = boundary(1_000, alpha=0.05, sharpest=1_000)
+    for n in (100, 1_000, 10_000, 100_000):
+        assert boundary(n, alpha=0.05, sharpest=1_000) < 4 / 3 * least
+    with pytest.raises(UsageError, match="expected_units: expected"):
+        sharpest_at(1, 0)
+
+
+def test_one_look_at_an_operational_metric_is_taken_at_its_word() -> None:
+    bound = parse_bound(at_most=0.01)
+    assert look(bound, proportion(1_000, 10), None).outcome is Outcome.OK
+    assert look(bound, proportion(1_000, 11), None).outcome is Outcome.BREACHED
+    relative = parse_bound(at_most="2 * control")
+    assert look(relative, Estimate(300.0, None, 1), None).outcome is Outcome.UNDECIDED
+    assert look(relative, Estimate(300.0, None, 1), Estimate(140.0, None, 1)).outcome is Outcome.BREACHED
+
+
+@pytest.mark.parametrize(
+    ("looks", "since"),
+    [
+        ([], None),
+        ([(1, False)], None),
+        ([(1, True)], 1),
+        ([(1, True), (2, True), (3, True)], 1),
+        ([(1, True), (2, False), (3, True), (4, True)], 3),
+        ([(1, True), (2, True), (3, False)], None),
+    ],
+)
+def test_only_an_unbroken_run_to_the_last_reading_counts(
+    looks: list[tuple[int, bool]], since: int | None
+) -> None:
+    assert beyond_since(looks) == since
+
+
+@given(
+    n=st.integers(20, 50_000),
+    rate=st.floats(0.01, 0.5),
+    worse=st.floats(0.0, 0.4),
+    more=st.floats(0.0, 0.4),
+)
+def test_more_harm_never_undoes_a_breach(n: int, rate: float, worse: float, more: float) -> None:
+    bound, control = parse_bound(at_most="1.05 * control"), Estimate(rate, 0.4 / math.sqrt(4 * n), 4 * n)
+    found = [
+        judge(bound, Estimate(rate + harm, 0.4 / math.sqrt(n), n), control).outcome
+        for harm in (worse, worse + more)
+    ]
+    assert found != [Outcome.BREACHED, Outcome.OK]
+
+
+@given(
+    n=st.integers(500, 50_000),
+    value=st.floats(0.5, 0.6),
+    low=st.floats(0.001, 0.2),
+    high=st.floats(0.001, 0.2),
+)
+def test_a_stricter_level_never_breaches_more(n: int, value: float, low: float, high: float) -> None:
+    bound, treatment = parse_bound(at_most=0.5), Estimate(value, 0.5 / math.sqrt(n), n)
+    strict, loose = (judge(bound, treatment, None, alpha=alpha).outcome for alpha in sorted([low, high]))
+    assert not (strict is Outcome.BREACHED and loose is Outcome.OK)
 
 
 def test_an_arm_without_events_is_not_certain() -> None:
@@ -151,7 +267,8 @@ def test_small_arms_beside_a_large_control_raise_few_false_alarms() -> None:
         return mean.estimate({"n": n, "sum": float(paid.sum()), "sum_sq": float((paid * paid).sum())})
 
     pairs = [(arm(2_000), arm(20_000)) for _ in range(1_500)]
-    pooled = [judge(bound, t, c, sigmas=1.96).outcome is Outcome.BREACHED for t, c in pairs]
+    found = [judge(bound, t, c, alpha=0.025, expected_units=8_000) for t, c in pairs]
+    pooled = [verdict.outcome is Outcome.BREACHED for verdict in found]
     unpooled = [c.value - t.value > 1.96 * math.hypot(t.se or 0, c.se or 0) for t, c in pairs]
     assert sum(unpooled) / 1_500 > 0.08
     assert sum(pooled) / 1_500 < 0.025

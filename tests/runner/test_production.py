@@ -217,11 +217,10 @@ def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infea
         harmful["bad"] = 2
         world.clock.wait_until(runner.turn().next_us)
         runner.turn()
-        assert 2 not in world.production.live
+        assert sorted(world.production.live) == [0, 1]  # its antithetic twin went with it
         runner.run()
-    assert outcomes(world)[0].trial == 2
-    assert outcomes(world)[0].status is Status.INFEASIBLE
-    assert statuses(world).count(Status.OK) == 12
+    assert [row.trial for row in outcomes(world)[:2]] == [2, 3]
+    assert statuses(world) == [Status.INFEASIBLE] * 2 + [Status.OK] * 11
 
 
 def test_f79_breaches_in_a_row_pause_the_campaign_until_a_person_resumes_it(
