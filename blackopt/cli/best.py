@@ -7,8 +7,7 @@ from pathlib import Path
 
 import typer
 
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_table
+from blackopt.cli.output import Output, as_json, as_table
 from blackopt.runner.results import Evidence, Results
 from blackopt.runner.wording import headline
 from blackopt.sdk import Campaign

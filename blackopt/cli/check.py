@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blackopt.campaign import load
-from blackopt.cli.main import Output, complain
-from blackopt.cli.output import as_json, as_table, plural
+from blackopt.cli.output import Output, as_json, as_table, complain, plural
 from blackopt.errors import BlackoptError
 from blackopt.protocols import Evaluator, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger

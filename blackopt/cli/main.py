@@ -11,23 +11,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from blackopt.cli.output import Output, complain, say
 from blackopt.errors import BlackoptError, DiagnosticsError, UsageError
 
 CAMPAIGN = typer.Argument(help="The campaign file.", show_default=True)
-
-
-class Output(StrEnum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 CampaignFile = Annotated[Path, CAMPAIGN]
@@ -80,7 +73,7 @@ def _exit_code(work: Callable[[], None]) -> int:
         work()
         sys.stdout.flush()
     except DiagnosticsError as error:
-        _say("\n".join([*map(str, error.problems), f"error: {BlackoptError.__str__(error)}"]))
+        say("\n".join([*map(str, error.problems), f"error: {BlackoptError.__str__(error)}"]))
         return error.exit_code
     except BlackoptError as error:
         complain(error)
@@ -89,14 +82,14 @@ def _exit_code(work: Callable[[], None]) -> int:
         complain(error)
         return 2
     except KeyboardInterrupt as error:
-        _say("interrupted: everything is saved; the same command goes on")
+        say("interrupted: everything is saved; the same command goes on")
         return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         _abandon_stdout()  # whoever read it has seen enough
         return 0
     except OSError as error:
         _abandon_stdout()
-        _say(
+        say(
             f"error: {error.strerror or error}\n"
             + (f"  where: {error.filename}\n" if error.filename else "")
             + SAFE
@@ -106,21 +99,9 @@ def _exit_code(work: Callable[[], None]) -> int:
         import traceback
 
         traceback.print_exc()
-        _say(f"error: this is a bug of blackopt\n{SAFE}")
+        say(f"error: this is a bug of blackopt\n{SAFE}")
         return 70
     return 0
-
-
-def complain(error: Exception) -> None:
-    """An error on stderr."""
-    _say(f"error: {error}")
-
-
-def _say(text: str) -> None:
-    """On stderr, without what could drive a terminal: causes may quote what a server answered."""
-    from blackopt.diagnostics import printable
-
-    typer.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
 
 
 def _abandon_stdout() -> None:

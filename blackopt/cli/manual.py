@@ -6,8 +6,7 @@ from pathlib import Path
 
 import typer
 
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_table
+from blackopt.cli.output import Output, as_json, as_table
 from blackopt.errors import UsageError
 from blackopt.sdk import Campaign
 

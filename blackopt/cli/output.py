@@ -1,14 +1,32 @@
-"""Data on stdout: a table for people, JSON for programs."""
+"""Data on stdout, a table for people and JSON for programs; words on stderr."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import typer
 
 from blackopt.diagnostics import printable
+
+
+class Output(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def complain(error: Exception) -> None:
+    """An error on stderr."""
+    say(f"error: {error}")
+
+
+def say(text: str) -> None:
+    """On stderr, without what could drive a terminal: causes may quote what a server answered."""
+    typer.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
 
 
 def as_json(data: object) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from blackopt import plugins as registry
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_table
+from blackopt.cli.output import Output, as_json, as_table
 
 
 def plugins(output: Output) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import typer
 
 from blackopt.cli import best
-from blackopt.cli.main import Output
-from blackopt.cli.output import plural, utc
+from blackopt.cli.output import Output, plural, utc
 from blackopt.cli.progress import Progress
 from blackopt.errors import LockHeld, RetriableError
 from blackopt.runner.notices import Notice

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from blackopt.campaign import CampaignSpec
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_list, iso, plural, utc
+from blackopt.cli.output import Output, as_json, as_list, iso, plural, utc
 from blackopt.ledger import Ledger
 from blackopt.ledger.lock import holder
 from blackopt.ledger.rows import TrialState, WindowRow
@@ -28,12 +27,11 @@ def status(path: Path, output: Output) -> None:
 
 
 def _for_programs(spec: CampaignSpec, ledger: Ledger) -> Mapping[str, object]:
-    counts = ledger.counts()
-    windows = ledger.windows()
+    counts, windows, driver = ledger.counts(), ledger.windows(), holder(spec.ledger)
     return {
         "campaign": spec.name,
         "mode": str(ledger.campaign.mode),
-        "driven_by": holder(spec.ledger),
+        "driven_by": str(driver) if driver else None,
         "budget": {role: {"of": of, "asked": of - left} for role, of, left in _budget(spec, ledger)},
         "trials": {str(state).lower(): counts[state] for state in TrialState},
         "told": {str(ended): counts[f"told.{ended}"] for ended in Status},
@@ -51,8 +49,7 @@ def _for_programs(spec: CampaignSpec, ledger: Ledger) -> Mapping[str, object]:
 
 
 def _for_people(spec: CampaignSpec, ledger: Ledger) -> Mapping[str, object]:
-    counts = ledger.counts()
-    windows = ledger.windows()
+    counts, windows = ledger.counts(), ledger.windows()
     data: dict[str, object] = {
         "campaign": f"{spec.name} ({spec.mode})",
         "mode": str(ledger.campaign.mode),

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blackopt.campaign import CampaignSpec
-from blackopt.cli.main import Output
-from blackopt.cli.output import as_json, as_table
+from blackopt.cli.output import Output, as_json, as_table
 from blackopt.ledger import Ledger
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked

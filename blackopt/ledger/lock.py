@@ -13,6 +13,8 @@ import json
 import os
 import socket
 import weakref
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blackopt.errors import LedgerError, LockHeld
@@ -85,13 +87,29 @@ def lock_path(ledger: Path) -> Path:
     return ledger.with_name(ledger.name + ".lock")
 
 
-def _holder(descriptor: int) -> str:
-    """Who holds it, in words. The note may be half-written: the lock itself never depends on it."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who drives a campaign, as far as it has written so: ``pid`` is 0 where it has not yet."""
+
+    pid: int = 0
+    host: str = ""
+    since_us: int = 0
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "a process that has not written its name yet"
+        since = datetime.fromtimestamp(self.since_us / 1e6, UTC)
+        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _holder(descriptor: int) -> Holder:
+    """The note may be half-written, or from a simulation's clock: the lock itself never depends on it."""
     try:
         note = json.loads(os.pread(descriptor, _LONGEST_NOTE, 0))
-        return f"process {int(note['pid'])} on {note['host']}, since {int(note['since_us'])} us UTC"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a process that has not written its name yet"
+        found = Holder(int(note["pid"]), str(note["host"]), int(note["since_us"]))
+        return found if str(found) else Holder()
+    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+        return Holder()
 
 
 def _unwritable(path: Path, error: OSError) -> LedgerError:
@@ -104,17 +122,22 @@ def _unwritable(path: Path, error: OSError) -> LedgerError:
     )
 
 
-def holder(ledger: Path) -> str | None:
-    """Who drives this ledger's campaign, in words; None while nobody does.
+def holder(ledger: Path) -> Holder | None:
+    """Who drives this ledger's campaign; None while nobody does.
 
     The shared lock that finds out is gone again when this returns; the sidecar is only ever read.
+
+    Raises:
+        LedgerError: the sidecar cannot be read.
     """
+    path = lock_path(ledger.resolve())
     try:
-        descriptor = os.open(lock_path(ledger.resolve()), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except PermissionError:
-        return "unknown: the lock beside the ledger cannot be read"
+    except PermissionError as error:
+        what = "The lock beside the ledger cannot be read"
+        raise LedgerError(what, where=str(path), why=str(error)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

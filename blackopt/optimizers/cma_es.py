@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, fields
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,11 +33,16 @@ from blackopt.types import State, Vector
 if TYPE_CHECKING:
     from blackopt.space import Space
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns when matplotlib, which it uses for its plots, is not installed
-    import cma
-    from cma.boundary_handler import BoundTransform
-    from cma.transformations import DiagonalDecoding
+
+@cache
+def library() -> Any:
+    """The ``cma`` package, imported on first use: it takes a second, which naming this optimizer must not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns when matplotlib, which it uses for its plots, is not there
+        import cma
+        import cma.boundary_handler
+        import cma.transformations
+    return cma
 
 
 class CMAESOptions(OptimizerOptions):
@@ -83,13 +90,14 @@ class CMAES(BaseOptimizer):
     its own."""
 
     Options: ClassVar[type[OptimizerOptions]] = CMAESOptions
-    version: ClassVar[str] = f"cma-es/1 cma/{cma.__version__}"
+    version: ClassVar[str] = f"cma-es/1 cma/{metadata.version('cma')}"
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)
         assert isinstance(options, CMAESOptions)
         self.options = options
-        self._bounds = BoundTransform([_or_none(space.lower), _or_none(space.upper)])
+        bounds = [_or_none(space.lower), _or_none(space.upper)]
+        self._bounds = library().boundary_handler.BoundTransform(bounds)
         # A standard deviation of a third of the range is as good as uniform. Unbounded coordinates have no
         # limit.
         self._max_std = (space.upper - space.lower) / 3
@@ -105,7 +113,7 @@ class CMAES(BaseOptimizer):
         options: dict[str, Any] = {
             "randn": self._noise,
             "seed": np.nan,  # "do nothing": it would seed numpy's global generator
-            "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
+            "AdaptSigma": library().sigma_adaptation.CMAAdaptSigmaCSA,
             "CMA_mirrors": 0,  # pairs would need a whole generation at once
             "conditioncov_alleviate": False,  # changes coordinates in passing
             "updatecovwait": 0,  # C is decomposed at every update, so B and D always belong to it
@@ -117,7 +125,7 @@ class CMAES(BaseOptimizer):
         if self.options.population is not None:
             options["popsize"] = self.options.population
         with warnings.catch_warnings():  # it installs warning filters of its own
-            return cma.CMAEvolutionStrategy(
+            return library().CMAEvolutionStrategy(
                 np.asarray(self._bounds.inverse(self._start)), self.options.sigma, options
             )
 
@@ -132,7 +140,7 @@ class CMAES(BaseOptimizer):
         es.ask(1)  # opens the iteration; what it drew is not used
         es.mean, es.sigma, es.countiter = now.mean.copy(), now.sigma, now.count
         es.mean_old = es.mean  # it is copied once more, for nothing that we use
-        es.sigma_vec = DiagonalDecoding(now.scaling)
+        es.sigma_vec = library().transformations.DiagonalDecoding(now.scaling)
         es.sm.C, es.sm.B, es.sm.D = now.covariance.copy(), now.axes.copy(), now.lengths.copy()
         es.adapt_sigma.ps, es.pc = now.path_sigma.copy(), now.path_c.copy()
         return es

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from blackopt import plugins
 from blackopt.campaign import CampaignSpec, changes
@@ -26,13 +26,15 @@ Connector = TypeVar("Connector", Target, Source, Evaluator)
 class Parts:
     """The plug-ins of one campaign, built on first use and closed together."""
 
-    def __init__(self, spec: CampaignSpec, *, evaluator: Evaluator | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, spec: CampaignSpec, *, evaluator: Evaluator | None = None, clock: Clock | None = None
+    ) -> None:
         self.spec = spec
         self._evaluator, self._clock = evaluator, clock
         self._policy: Policy | None = None
         self._closing = ExitStack()
 
-    def __enter__(self) -> Parts:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,7 +45,9 @@ class Parts:
         """Turns vectors into artifacts."""
         if self._policy is None:
             section = self.spec.policy
-            self._policy = cast("Policy", plugins.find("policies", section.use)(section.options, base=self.spec.base))
+            self._policy = cast(
+                "Policy", plugins.find("policies", section.use)(section.options, base=self.spec.base)
+            )
         return self._policy
 
     @property
@@ -59,7 +63,9 @@ class Parts:
         section = self.spec.push
         if section is None:
             raise _missing(self.spec, "push")
-        target: Target = plugins.find("connectors", section.use, role=Target)(section.options, base=self.spec.base)
+        target: Target = plugins.find("connectors", section.use, role=Target)(
+            section.options, base=self.spec.base
+        )
         return self._keep(target)
 
     def source(self) -> Source:
@@ -144,8 +150,8 @@ def drive(parts: Parts, notify: Notify, *, create: bool = True) -> Iterator[Runn
 def _lane(parts: Parts, notify: Notify, *, check: bool) -> Callable[[Driver, Learner], Lane]:
     """How the campaign's trials live, with its connectors built and waiting for a driver.
 
-    A campaign is frozen once its ledger exists. So whatever ``check`` can find out is found out before, when it
-    may still be mended.
+    A campaign is frozen once its ledger exists. So whatever ``check`` can find out is found out before, when
+    it may still be mended.
 
     Raises:
         ConfigurationError: it is asked and told by hand.
@@ -186,5 +192,5 @@ def _edited(spec: CampaignSpec, ledger: Ledger) -> ConfigurationError:
         where=f"{spec.file}, against {ledger.path}",
         why="; ".join(lines),
         safe="nothing was pushed; the ledger is unchanged",
-        next_step="undo the edit, or give the edited campaign another `name` (and `ledger`) and start it anew",
+        next_step="undo the edit, or start the edited campaign anew under another `name` (and `ledger`)",
     )

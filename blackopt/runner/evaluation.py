@@ -1,7 +1,7 @@
 """Evaluations: one turn of a campaign whose candidates blackopt runs itself.
 
-Nothing reaches production, so there is nothing to intend, fence or withdraw: a trial goes from ASKED to TOLD, both in
-batches, one transaction each. What was started and not told when the process died is started again.
+Nothing reaches production, so there is nothing to intend, fence or withdraw: a trial goes from ASKED to TOLD,
+both in batches, one transaction each. What was started and not told when the process died is started again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EvaluationLane:
         self.ledger = self.driver.ledger
         self.troubles = 0
 
-    def reconcile(self, now_us: int) -> None:
+    def reconcile(self, now_us: int) -> None:  # noqa: ARG002 - the lane's signature
         """Start again what the ledger has as asked: an evaluation does not outlive its process."""
         for trial in self.ledger.trials(states=[TrialState.ASKED]):
             self._start(trial)
@@ -66,8 +66,18 @@ class EvaluationLane:
         rows = self.learner.commit(self.driver, [tells[number] for number in sorted(tells)], now_us)
         for row in rows:
             del self.started[row.trial]
-            data = {"trial": row.trial, "seq": row.seq, "status": str(row.status), "value": row.value, "se": row.se}
-            text = f"{self.spec.objective.metric} {row.value:.6g}" if row.value is not None else tells[row.trial].cause
+            data = {
+                "trial": row.trial,
+                "seq": row.seq,
+                "status": str(row.status),
+                "value": row.value,
+                "se": row.se,
+            }
+            text = (
+                f"{self.spec.objective.metric} {row.value:.6g}"
+                if row.value is not None
+                else tells[row.trial].cause
+            )
             self.notify(Notice("told", f"t{row.trial} {row.status}: {text}", data))
 
     def _ask(self, now_us: int) -> None:
@@ -108,6 +118,6 @@ def _tell(number: int, item: Reading | NoReading) -> NewTell:
     problem = VALUE.validate(item.stats)
     if problem is not None:
         return NewTell(number, Status.FAILED, cause=problem)
-    # An evaluation is final when it arrives, so the tell itself is the observation: no reading is kept beside it.
+    # An evaluation is final when it arrives: the tell itself is the observation, and no reading is kept.
     estimate = VALUE.estimate(item.stats)
     return NewTell(number, Status.OK, value=estimate.value, se=estimate.se)

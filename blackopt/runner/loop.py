@@ -19,8 +19,10 @@ from blackopt.types import Status
 class Lane(Protocol):
     """How trials live: in production, or in an evaluator."""
 
-    troubles: int
-    """Temporary failures in the last turn."""
+    @property
+    def troubles(self) -> int:
+        """Temporary failures in the last turn."""
+        ...
 
     def reconcile(self, now_us: int) -> None:
         """Once a process, before the first turn."""
