@@ -86,7 +86,7 @@ def render(parts: Parts, ledger: Ledger) -> str:
 
 
 def _goal(found: Results, *, in_production: bool) -> str:
-    relative = " against control" if in_production and (found.relative or found.control is not None) else ""
+    relative = " against control" if in_production and found.compared else ""
     return f"{'Maximize' if found.maximize else 'Minimize'} {escape(found.metric)}{relative}, trial by trial"
 
 

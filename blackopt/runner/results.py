@@ -35,13 +35,16 @@ class Results:
     Attributes:
         name, mode: of the campaign.
         counts: trials by state and by how they ended.
-        metric, maximize, relative: the objective; relative values are lifts over the control.
+        metric, maximize: the objective.
+        compared: values are effects against the control of the same window; ``relative``: as lifts.
+        percent: levels of the metric are shares, shown in per cent.
         recommendation: (n,) the optimizer's centre; None before anything was told.
         parameters, incumbent: natural values of the recommendation and of the start.
         evidence: how ``estimate`` is known.
         estimate: the objective at the recommendation, in the user's direction.
         interval: its 95 % confidence interval.
         treatment, control: levels of the metric behind a fresh estimate.
+        stopped: a guardrail stopped the recommendation itself when it was measured again.
     """
 
     name: str
@@ -49,7 +52,9 @@ class Results:
     counts: Mapping[str, int]
     metric: str
     maximize: bool
+    compared: bool
     relative: bool
+    percent: bool
     recommendation: Vector
     parameters: Mapping[str, object]
     incumbent: Mapping[str, object]
@@ -58,11 +63,13 @@ class Results:
     interval: tuple[float, float] | None
     treatment: Estimate | None
     control: Estimate | None
+    stopped: bool
 
     @property
     def proven(self) -> bool:
         """Whether fresh evidence excludes that the incumbent is as good; only relative to control."""
-        if self.evidence is not Evidence.FRESH or self.interval is None or self.control is None:
+        fresh = self.evidence is Evidence.FRESH and self.compared and not self.stopped
+        if not fresh or self.interval is None:
             return False
         return self.interval[0] > 0.0 if self.maximize else self.interval[1] < 0.0
 
@@ -74,7 +81,8 @@ def results(parts: Parts, ledger: Ledger) -> Results:
     learner.restore(ledger)
     recommendation = learner.recommend()
     tells = ledger.tells()
-    fresh = _last_confirmations(ledger, tells)
+    again = _last_confirmations(ledger, tells)
+    fresh = [tell for tell in again if tell.status is Status.OK]
     treatment = control = estimate = None
     if fresh:
         evidence = Evidence.FRESH
@@ -92,7 +100,9 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         counts=ledger.counts(),
         metric=spec.objective.metric,
         maximize=spec.objective.maximizes,
+        compared=spec.objective.relative_to is not None,
         relative=spec.objective.relative_to is not None and spec.objective.effect == "relative",
+        percent=spec.measure is not None and Judge(spec).metrics[spec.objective.metric].kind.percent,
         recommendation=recommendation,
         parameters=space.decode(recommendation),
         incumbent=space.decode(parts.policy.start()),
@@ -101,11 +111,12 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         interval=interval(estimate) if estimate is not None and estimate.se is not None else None,
         treatment=treatment,
         control=control,
+        stopped=any(tell.status is Status.INFEASIBLE for tell in again),
     )
 
 
 def _last_confirmations(ledger: Ledger, tells: Sequence[TellRow]) -> list[TellRow]:
-    """Confirmations that ended well and that no search trial follows."""
+    """Confirmations that no search trial follows."""
     last_search = max((t.trial for t in tells if t.role is Role.SEARCH), default=-1)
     asked_after = any(
         t.role is Role.SEARCH
@@ -113,7 +124,7 @@ def _last_confirmations(ledger: Ledger, tells: Sequence[TellRow]) -> list[TellRo
     )
     if asked_after:
         return []
-    return [t for t in tells if t.role is Role.CONFIRM and t.status is Status.OK and t.trial > last_search]
+    return [t for t in tells if t.role is Role.CONFIRM and t.trial > last_search]
 
 
 def _levels(

@@ -22,12 +22,14 @@ def _worth(found: Results) -> str:
     if found.interval is not None and found.interval[0] < found.interval[1]:
         spread = f", 95 % CI {_value(found, found.interval[0])} to {_value(found, found.interval[1])}"
     if found.treatment is not None and found.control is not None:
-        levels = f"{_level(found.treatment.value)} against {_level(found.control.value)}"
+        levels = f"{_level(found, found.treatment.value)} against {_level(found, found.control.value)}"
         return f"{found.metric} {levels} under control: {_value(found, value)}{spread}"
     return f"{found.metric} {_value(found, value)}{spread}"
 
 
 def _advice(found: Results) -> str:
+    if found.stopped:
+        return "a guardrail stopped the recommendation itself when it was measured again: keep the incumbent"
     if found.evidence is Evidence.NONE:
         return "no result yet: keep the incumbent"
     if found.evidence is Evidence.SEARCH:
@@ -35,16 +37,20 @@ def _advice(found: Results) -> str:
             "from candidates around the recommendation, not from the recommendation itself: "
             "measure it before you trust it"
         )
-    if found.control is None:
-        return "the recommendation, evaluated again after the search"
+    if not found.compared:
+        return "the recommendation, measured again after the search"
     if found.proven:
         return "measured on fresh units after the search: better than the incumbent"
     return "measured on fresh units after the search: no proven improvement, keep the incumbent"
 
 
 def _value(found: Results, value: float) -> str:
-    return per_cent(value, sign=True) if found.relative else f"{value:.6g}"
+    if found.relative:
+        return per_cent(value, sign=True)
+    if found.compared:
+        return f"{value:+.6g}"
+    return _level(found, value)
 
 
-def _level(value: float) -> str:
-    return per_cent(value) if 0.0 <= value <= 1.0 else f"{value:.6g}"
+def _level(found: Results, value: float) -> str:
+    return per_cent(value) if found.percent else f"{value:.6g}"

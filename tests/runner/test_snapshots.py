@@ -1,4 +1,4 @@
-"""Snapshots are a cache: with them, without them, or with damaged ones, a campaign resumes to the same bits."""
+"""Snapshots are a cache: with, without or with damaged ones, a campaign resumes to the same bits."""
 
 from __future__ import annotations
 
