@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from blackopt.cli.output import Output, complain, say
+from blackopt.cli.schedulers import Scheduler
 from blackopt.errors import BlackoptError, DiagnosticsError, UsageError
 
 CAMPAIGN = typer.Argument(help="The campaign file.", show_default=True)
@@ -150,6 +151,17 @@ def run(
 
 
 @_verb
+def schedule(
+    scheduler: Annotated[Scheduler, typer.Option("--for", help="Who is to call.")],
+    campaign: CampaignFile = DEFAULT,
+) -> None:
+    """Print what makes cron or another system call `run --once`."""
+    from blackopt.cli import schedule as verb
+
+    verb.schedule(campaign, scheduler)
+
+
+@_verb
 def status(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
     """Where the campaign stands, and who drives it."""
     from blackopt.cli import status as verb
@@ -171,7 +183,7 @@ def trials(
 
 @_verb
 def best(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
-    """The recommendation, what it is worth, and how well that is known."""
+    """The recommendation, its worth, and how well that is known."""
     from blackopt.cli import best as verb
 
     verb.best(campaign, output)
