@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import platform
-import sqlite3
 import statistics
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from blackopt.ledger import Ledger, dump_state
 from blackopt.ledger.connection import journal_mode
 from blackopt.ledger.migrations import statements
 from blackopt.ledger.rows import NewCampaign, NewTell, NewTrial
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.optimizers.random import Random, RandomOptions
 from blackopt.runner.learner import Learner, optimizer_maker
 from blackopt.space import Space

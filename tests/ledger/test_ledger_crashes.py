@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from blackopt.errors import AlreadyTold, BlackoptError, Fenced, LedgerError, Loc
 from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.lock import lock_path
 from blackopt.ledger.rows import NewCampaign, NewTell, NewTrial, TrialState
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import Reading, Role, Status
 
 CAMPAIGN = NewCampaign("offer", "{}", "c" * 64, "random", "1")

@@ -7,7 +7,6 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from blackopt.ledger import Driver, Ledger, migrations
 from blackopt.ledger.connection import APPLICATION_ID, wal_is_safe
 from blackopt.ledger.lock import DriverLock, lock_path
 from blackopt.ledger.rows import NewTell
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import Status
 
 

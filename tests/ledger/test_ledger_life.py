@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from blackopt.errors import AlreadyTold, LedgerError, UsageError
 from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.canonical import EMPTY_SHA
 from blackopt.ledger.rows import Mode, NewTell, NewTrial, PushKind, PushState, TrialState
+from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import Role, Slice, Status
 
 

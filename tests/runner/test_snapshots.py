@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blackopt import Campaign
+from blackopt.ledger.sqlite import sqlite3
 
 SPACE = {"x": {"float": [0, 1]}, "y": {"float": [0, 1]}}
 
