@@ -132,6 +132,36 @@ def check(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE)
 
 
 @_verb
+def plan(
+    units: Annotated[float, typer.Option(help="Units that arrive a day in all, each counted once a window.")],
+    campaign: CampaignFile = DEFAULT,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="METRIC=RATE, or METRIC=MEAN:SD with the deviation of one unit; may be repeated."),
+    ] = None,
+    improve: Annotated[str | None, typer.Option(help="The relative improvement hoped for: 3%.")] = None,
+    spread: Annotated[
+        str | None,
+        typer.Option(help="Deviation of candidates' true effects; default: from --improve and sigma."),
+    ] = None,
+    output: OutputFormat = Output.TABLE,
+    force: Annotated[bool, typer.Option("--force", help="Exit 0 although it cannot learn.")] = False,
+) -> None:
+    """What it can find out, how well and by when; contacts nothing."""
+    from blackopt.cli import plan as verb
+
+    verb.plan(
+        campaign,
+        baselines=baseline or [],
+        units=units,
+        improve=improve,
+        spread=spread,
+        output=output,
+        force=force,
+    )
+
+
+@_verb
 def run(
     campaign: CampaignFile = DEFAULT,
     once: Annotated[
