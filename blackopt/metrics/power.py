@@ -105,10 +105,10 @@ def gain(spread: float, se: float) -> float:
 def signal_to_noise(spread: float, se: float, results: int) -> float:
     """How far the centre goes along the slope by so many results, over the standard deviation of that: ρ·√N.
 
-    Each result moves it by a multiple of u·z, of mean ρ/(2√π) = 0.282·ρ and standard deviation at most
-    about 1/√12 = 0.289 (u is uniform, and all but independent of z where ρ is small). Their ratio is
-    0.977·ρ, here ρ, for each, and grows with the root of their number. Φ of it is the probability that
-    the search has moved up the slope and not down.
+    Each result moves it by a multiple of u·z, of mean ρ/(2√π) = 0.282·ρ and standard deviation 1/√12 = 0.289
+    where ρ is small (u is uniform, and all but independent of z), rising to 0.309 at ρ = 1. Their ratio, from
+    0.98·ρ to 0.91·ρ and here ρ, grows with the root of the number of results. Φ of it is the probability
+    that the search has moved up the slope and not down.
     """
     return reliability(spread, se) * math.sqrt(results)
 
