@@ -31,6 +31,36 @@ def centred_ranks(losses: Vector, among: Vector | None = None) -> Vector:
     return (below + up_to - 1) / 2 / (among.size - 1) - 0.5
 
 
+def utilities(losses: Vector, among: Vector) -> Vector:
+    """(k,) utilities of natural evolution strategies, falling with the loss; their mean over ``among`` is 0.
+
+    Of m losses, the i-th best (i = 1 .. m) gets
+
+        u_i = max(0, ln(m/2 + 1) - ln i) / sum_j max(0, ln(m/2 + 1) - ln j) - 1/m
+
+    (Wierstra et al. 2014, section 3.1), here times m, so that a mean over results takes the place of their
+    sum and a part of the cohort can stand for all of it. Ties share the mean of theirs.
+
+    Args:
+        losses: (k,) to score; no NaN.
+        among: (m,) the losses they are ranked among, ``losses`` included.
+    """
+    m = among.size
+    raw = np.maximum(0.0, math.log(m / 2 + 1) - np.log(np.arange(1, m + 1)))
+    summed = np.concatenate([[0.0], np.cumsum(m * raw / raw.sum() - 1)])
+    among = np.sort(among)
+    below, up_to = np.searchsorted(among, losses, side="left"), np.searchsorted(among, losses, side="right")
+    mean: Vector = (summed[up_to] - summed[below]) / (up_to - below)
+    return mean
+
+
+def finite(losses: Vector) -> Vector:
+    """(k,) with every +inf (infeasible) a range, or 1 where there is none, above the worst finite loss, of
+    which there is one at least."""
+    known = losses[np.isfinite(losses)]
+    return np.where(np.isfinite(losses), losses, known.max() + (float(np.ptp(known)) or 1.0))
+
+
 def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vector:
     """(k,) weights with mean 1, smaller for noisier losses.
 
@@ -56,21 +86,34 @@ def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vecto
     return normalised
 
 
-def late_weights(epsilon: NDArray[np.float64], shift: Vector) -> Vector:
-    """(k,) weights of results from a centre that has since moved by ``shift`` standard deviations.
+def late_weights(epsilon: NDArray[np.float64], shift: Vector, variances: Vector | None = None) -> Vector:
+    """(k,) weights of results from a Gaussian that has since moved by ``shift`` standard deviations, and
+    stretched.
 
-    The density ratio of the new and the old search distribution, N(m, sigma^2 I) / N(m0, sigma^2 I) at m0 +
-    sigma eps, with shift = (m - m0) / sigma, is ``log w = shift . eps - |shift|^2 / 2``. It is
-    self-normalised over the k results and clipped, and all of them are scaled by exp(-|shift|^2), the
-    fraction of effective samples 1 / E[w^2] (Kong 1992): what is far away says little, however old it is. A
-    shift of 0 gives exactly 1.
+    In coordinates where the old one is N(0, I) and the new one N(shift, diag v), the density ratio of the new
+    and the old at eps is ``log w = (|eps|^2 - sum (eps - shift)^2 / v) / 2``, up to a constant; for v = 1,
+    ``shift . eps - |shift|^2 / 2``. It is self-normalised over the k results and clipped, and all of them are
+    scaled by the fraction of effective samples 1 / E[w^2] (Kong 1992),
+
+        prod sqrt(v (2 - v))  exp(-sum shift^2 / (2 - v)),    exp(-|shift|^2) for v = 1:
+
+    what is far away says little, however old it is. Where v >= 2 the ratio's variance is infinite, and the
+    old says nothing of the new. A shift of 0 without a stretch gives exactly 1.
 
     Args:
         epsilon: (k, n) standardised perturbations, k >= 1.
-        shift: (n,) how far the centre has moved, in standard deviations.
+        shift: (n,) how far the centre has moved, in old standard deviations.
+        variances: (n,) v, of the new distribution in units of the old; None where they are equal.
     """
-    log_w = epsilon @ shift - 0.5 * float(shift @ shift)
+    if variances is None:
+        log_w = epsilon @ shift - 0.5 * float(shift @ shift)
+        effective = math.exp(-float(shift @ shift))
+    elif np.any(variances >= 2):
+        return np.zeros(len(epsilon))
+    else:
+        log_w = 0.5 * ((epsilon**2).sum(axis=1) - ((epsilon - shift) ** 2 / variances).sum(axis=1))
+        left = 2.0 - variances
+        effective = math.exp(float(0.5 * np.log(variances * left).sum() - (shift**2 / left).sum()))
     w = np.exp(log_w - log_w.max())
-    effective = math.exp(-float(shift @ shift))
     weights: Vector = effective * np.minimum(w / w.mean(), CLIP)
     return weights

@@ -305,7 +305,10 @@ class OptimizerConformance:
                 batch = optimizer.ask(4)
                 optimizer.tell(
                     [
-                        Evaluation(c.number, sphere(c.vector), vector=self._shifted(c.vector, by))
+                        # by different amounts: a slope may well be blind to a shift of all of them
+                        Evaluation(
+                            c.number, sphere(c.vector), vector=self._shifted(c.vector, by * (c.number % 3))
+                        )
                         for c in batch
                     ]
                 )

@@ -10,12 +10,15 @@ from pydantic import ValidationError
 
 from blackopt import noise
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.openai_es import Cohort, OpenAIES, OpenAIESOptions, gradient
+from blackopt.optimizers.gaussian import Cohort, weigh
+from blackopt.optimizers.openai_es import OpenAIES, OpenAIESOptions
+from blackopt.optimizers.shaping import centred_ranks
 from blackopt.space import Space
 from blackopt.testing.optimizers import OptimizerConformance, fingerprint, sphere
 from blackopt.types import Evaluation, Status, Vector
 
 SIGMA = 0.1
+RADIUS = np.array([SIGMA])
 
 
 class TestOpenAIESConformance(OptimizerConformance):
@@ -50,11 +53,17 @@ def twins(k: int, n: int) -> Any:
     return np.stack([half, -half], axis=1).reshape(k, n)
 
 
+def gradient(results: list[Result], epsilon: Any, cohort: Cohort, now: Vector) -> Vector:
+    """The estimate at ``now`` from one cohort."""
+    w, z = weigh(results, epsilon, {0: cohort}, Cohort(now, cohort.scale), centred_ranks, twins=True)
+    return w @ z / SIGMA
+
+
 def estimate(loss: Any, epsilon: Any, drawn_at: Vector, now: Vector) -> Vector:
-    """The gradient from one cohort."""
+    """The gradient at ``now`` of a loss that was evaluated around ``drawn_at``."""
     x = drawn_at + SIGMA * epsilon
     results = [Result(i, 0, x[i], loss(x[i]), None, 1.0, False) for i in range(len(x))]
-    return gradient(results, epsilon, {0: Cohort(drawn_at, [r.loss for r in results])}, now, SIGMA)
+    return gradient(results, epsilon, Cohort(drawn_at, RADIUS, [r.loss for r in results]), now)
 
 
 def test_the_gradient_of_a_linear_loss_has_its_closed_form() -> None:
@@ -83,7 +92,7 @@ def test_late_results_give_the_gradient_where_the_centre_is_now() -> None:
 def test_noise_that_twins_share_cancels_even_where_their_errors_differ() -> None:
     epsilon = twins(2, 3)
     results = [Result(i, 0, epsilon[i], 1.0, se, 1.0, False) for i, se in enumerate((0.1, 5.0))]
-    g = gradient(results, epsilon, {0: Cohort(np.zeros(3), [1.0, 1.0, 0.0, -1.0])}, np.zeros(3), SIGMA)
+    g = gradient(results, epsilon, Cohort(np.zeros(3), RADIUS, [1.0, 1.0, 0.0, -1.0]), np.zeros(3))
     np.testing.assert_allclose(g, 0.0, atol=1e-15)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackopt import noise
-from blackopt.optimizers.shaping import centred_ranks, late_weights, trust
+from blackopt.optimizers.shaping import centred_ranks, finite, late_weights, trust, utilities
 from blackopt.types import Vector
 
 losses_lists = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 1e300, np.inf]), min_size=1, max_size=12)
@@ -102,3 +102,54 @@ def test_late_weights_fade_with_distance_and_are_clipped() -> None:
 
 def test_late_weights_do_not_overflow() -> None:
     assert np.all(np.isfinite(late_weights(np.array([[50.0], [-50.0]]), np.array([40.0]))))
+
+
+def test_late_weights_of_a_stretched_gaussian_follow_the_density_ratio() -> None:
+    """Between two draws, and their mean the effective share, which is E[w]^2 / E[w^2]."""
+    epsilon = noise.normal(0, "test/stretched", 0, 40_000).reshape(20_000, 2)
+    shift, variances = np.array([0.2, -0.1]), np.array([0.8, 1.3])
+
+    def density(x: Vector) -> Vector:
+        log = -0.5 * ((x - shift) ** 2 / variances).sum(axis=1) + 0.5 * (x**2).sum(axis=1)
+        return np.exp(log) / np.sqrt(variances.prod())
+
+    ratio = density(epsilon)
+    weights = late_weights(epsilon, shift, variances)
+    small = ratio < 1.5  # not clipped
+    np.testing.assert_allclose(weights[small] / weights[small][0], ratio[small] / ratio[small][0], rtol=1e-9)
+    np.testing.assert_allclose(weights[small].mean() / ratio[small].mean(), 1 / np.mean(ratio**2), rtol=0.02)
+
+
+def test_late_weights_without_a_stretch_are_those_of_a_stretch_by_one() -> None:
+    epsilon = noise.normal(0, "test/one", 0, 20).reshape(10, 2)
+    shift = np.array([0.3, -0.5])
+    np.testing.assert_allclose(late_weights(epsilon, shift, np.ones(2)), late_weights(epsilon, shift))
+
+
+def test_late_weights_end_where_the_variance_has_doubled() -> None:
+    epsilon, shift = np.array([[0.1, 0.2], [0.3, -0.4]]), np.zeros(2)
+    assert np.all(late_weights(epsilon, shift, np.array([1.0, 2.0 - 1e-9])) > 0)
+    assert np.all(late_weights(epsilon, shift, np.array([1.0, 2.0])) == 0)
+
+
+def test_utilities_are_the_textbook_ones_times_their_number() -> None:
+    """Of four: ln 3 - (ln 1, ln 2), and 0 from the third on."""
+    raw = np.array([np.log(3), np.log(1.5), 0.0, 0.0])
+    losses = np.array([0.3, 0.1, np.inf, 0.2])
+    expected = (4 * raw / raw.sum() - 1)[[2, 0, 3, 1]]
+    np.testing.assert_allclose(utilities(losses, losses), expected)
+
+
+def test_utilities_of_ties_are_shared_and_of_one_loss_zero() -> None:
+    np.testing.assert_allclose(utilities(np.ones(5), np.ones(5)), 0.0, atol=1e-15)
+    assert utilities(np.array([3.0]), np.array([3.0])) == 0.0
+
+
+def test_a_late_loss_has_the_utility_of_its_rank_in_the_whole_cohort() -> None:
+    whole = np.array([4.0, 1.0, 3.0, 2.0, 5.0])
+    np.testing.assert_array_equal(utilities(whole[2:4], whole), utilities(whole, whole)[2:4])
+
+
+def test_infeasible_losses_lie_a_range_above_the_worst() -> None:
+    np.testing.assert_array_equal(finite(np.array([1.0, np.inf, 3.0])), [1.0, 5.0, 3.0])
+    np.testing.assert_array_equal(finite(np.array([2.0, np.inf])), [2.0, 3.0])

@@ -1,0 +1,96 @@
+"""PGPE: Sehnke, Osendorfer, Rückstieß, Graves, Peters and Schmidhuber, "Parameter-exploring policy gradients"
+(Neural Networks 23, 2010), with symmetric sampling and a standard deviation that adapts; ranks for losses,
+and ClipUp for steps, as in Toklu, Liskowski and Srivastava, "ClipUp: a simple and powerful optimizer for
+distribution-based policy evolution" (PPSN 2020).
+
+Notation: m the centre, sigma one standard deviation for each coordinate, eps ~ N(0, I), x = m + s sigma eps
+with s = +1 and -1 for twins. Losses take the place of -r, and centred ranks that of r - b: their mean, the
+baseline, is 0.
+
+When an update is due, and how a result from an older distribution takes part in it, is in
+:mod:`blackopt.optimizers.gaussian`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from blackopt.optimizers.base import Result
+from blackopt.optimizers.gaussian import GaussianSearch, TwinOptions, limited
+from blackopt.optimizers.shaping import centred_ranks
+from blackopt.optimizers.steps import ClipUp
+from blackopt.protocols import OptimizerOptions
+from blackopt.types import State, Vector
+
+if TYPE_CHECKING:
+    from blackopt.space import Space
+
+MOST = 0.2
+"""Largest relative change of a standard deviation in one update, as in Toklu et al.'s PGPE."""
+
+
+class PGPEOptions(TwinOptions):
+    """Options of ``pgpe``.
+
+    Attributes:
+        sigma: initial standard deviation, in the space's coordinates (bounded ones are scaled to [0, 1]).
+        sigma_rate: learning rate of the standard deviations; 0 keeps them.
+        max_speed: longest step of the centre; None takes a tenth of the length of a perturbation.
+        learning_rate: of ClipUp; None takes half of ``max_speed``, the paper's rule of thumb.
+        momentum: of ClipUp: share of the old velocity.
+    """
+
+    sigma: float = Field(default=0.15, gt=0, allow_inf_nan=False)
+    sigma_rate: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    max_speed: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class PGPE(GaussianSearch):
+    """``use: pgpe``."""
+
+    Options: ClassVar[type[OptimizerOptions]] = PGPEOptions
+    version: ClassVar[str] = "pgpe/1"
+    stream: ClassVar[str] = "pgpe"
+    twins: ClassVar[bool] = True
+    group = 2
+
+    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
+        super().__init__(space, start, options)
+        assert isinstance(options, PGPEOptions)
+        n = space.size
+        self.options = options
+        speed = options.max_speed or 0.1 * options.sigma * math.sqrt(n)
+        self._rule = ClipUp(n, options.learning_rate or speed / 2, speed, options.momentum)
+        self._begin(options.population, limited(np.full(n, options.sigma), space))
+
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+        """Descend in m and in sigma.
+
+        Sehnke et al. 2010, equations 13 and 15, for the two losses L+ and L- of a perturbation d = sigma eps:
+
+            g_m     = mean of  (L+ - L-) / 2  d
+            g_sigma = mean of  ((L+ + L-) / 2 - b)  (d^2 - sigma^2) / sigma
+
+        which are the means over single results of u s d and u (d^2 - sigma^2) / sigma, so that a result
+        whose twin never comes still counts.
+        """
+        now = self._now
+        u, epsilon = self._weigh(results, centred_ranks)
+        sigma = now.scale
+        g_m, g_sigma = sigma * (u @ epsilon), sigma * (u @ (epsilon**2 - 1))
+        change = np.clip(-self.options.sigma_rate * g_sigma, -MOST * sigma, MOST * sigma)
+        return now.centre + self._rule.step(g_m), limited(sigma + change, self.space)
+
+    def _memory(self) -> State:
+        return {**super()._memory(), "rule": self._rule.dump()}
+
+    def _recall(self, memory: State) -> None:
+        super()._recall(memory)
+        self._rule.load(memory["rule"])

@@ -1,0 +1,68 @@
+"""Exponential natural evolution strategies (xNES): Glasmachers, Schaul, Sun, Wierstra and Schmidhuber,
+"Exponential natural evolution strategies" (GECCO 2010); here as in algorithm 5 of Wierstra et al., "Natural
+evolution strategies" (JMLR 15, 2014).
+
+Notation: m the centre, A = sigma B with det B = 1 the root of the covariance, eps ~ N(0, I), x = m + A eps,
+u the utilities of :func:`blackopt.optimizers.shaping.utilities`.
+
+An update costs n^3, and candidates in flight keep the (n, n) A that they were drawn with. When an update is
+due, and how a result from an older distribution takes part in it, is in :mod:`blackopt.optimizers.gaussian`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackopt.optimizers.base import Result
+from blackopt.optimizers.gaussian import GaussianSearch, limited
+from blackopt.optimizers.shaping import utilities
+from blackopt.optimizers.snes import NESOptions, population
+from blackopt.protocols import OptimizerOptions
+from blackopt.types import Vector
+
+if TYPE_CHECKING:
+    from blackopt.space import Space
+
+
+class XNES(GaussianSearch):
+    """``use: xnes``."""
+
+    Options: ClassVar[type[OptimizerOptions]] = NESOptions
+    version: ClassVar[str] = "xnes/1"
+    stream: ClassVar[str] = "xnes"
+
+    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
+        super().__init__(space, start, options)
+        assert isinstance(options, NESOptions)
+        n = space.size
+        self._rate = options.learning_rate
+        self._sigma_rate = (9 + 3 * math.log(n)) / (5 * n * math.sqrt(n))
+        if options.sigma_rate is not None:
+            self._sigma_rate = options.sigma_rate
+        self._begin(population(options, n), limited(options.sigma * np.eye(n), space))
+
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+        """Follow the natural gradient, in the exponential coordinates of the present distribution.
+
+        G_delta = sum_i u_i eps_i                      m <-  m + eta_m A G_delta
+        G_M     = sum_i u_i (eps_i eps_i^T - I)        A <-  A exp(eta_A / 2  G_M)
+
+        The paper's sigma and B learn at the same rate, eta_sigma = eta_B, so their product is all there is to
+        keep: exp(eta / 2  tr(G_M) / n) exp(eta / 2  (G_M - tr(G_M) / n  I)) = exp(eta / 2  G_M).
+        """
+        now = self._now
+        u, epsilon = self._weigh(results, utilities)
+        centre = now.centre + self._rate * now.scale @ (u @ epsilon)
+        g_m = (epsilon.T * u) @ epsilon - u.sum() * np.eye(self.space.size)
+        return centre, limited(now.scale @ exponential(self._sigma_rate / 2 * g_m), self.space)
+
+
+def exponential(symmetric: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, n) exp of a symmetric (n, n) matrix."""
+    values, vectors = np.linalg.eigh(symmetric)
+    result: NDArray[np.float64] = (vectors * np.exp(values)) @ vectors.T
+    return result
