@@ -73,7 +73,7 @@ class PGPE(GaussianSearch):
     def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
         """Descend in m and in sigma.
 
-        Sehnke et al. 2010, equations 13 and 15, for the two losses L+ and L- of a perturbation d = sigma eps:
+        Symmetric sampling (Sehnke et al. 2010): for the losses L+ and L- of a perturbation d = sigma eps,
 
             g_m     = mean of  (L+ - L-) / 2  d
             g_sigma = mean of  ((L+ + L-) / 2 - b)  (d^2 - sigma^2) / sigma

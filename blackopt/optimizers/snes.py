@@ -11,60 +11,31 @@ When an update is due, and how a result from an older distribution takes part in
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import GaussianSearch, limited
+from blackopt.optimizers.gaussian import limited
+from blackopt.optimizers.nes import NES
 from blackopt.optimizers.shaping import utilities
-from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
 
-if TYPE_CHECKING:
-    from blackopt.space import Space
 
-
-class NESOptions(OptimizerOptions):
-    """Options of ``snes`` and ``xnes``.
-
-    Attributes:
-        population: finished results for each update; None takes the paper's 4 + 3 ln n.
-        sigma: initial standard deviation, in the space's coordinates (bounded ones are scaled to [0, 1]).
-        learning_rate: eta_m, of the centre; the paper's 1.
-        sigma_rate: eta_sigma, of the standard deviations (of ``xnes``: and of the shape); None takes the
-            paper's.
-    """
-
-    population: int | None = Field(default=None, ge=2)
-    sigma: float = Field(default=0.2, gt=0, allow_inf_nan=False)
-    learning_rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    sigma_rate: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-
-
-def population(options: NESOptions, n: int) -> int:
-    """lambda = 4 + 3 ln n, or what the options say."""
-    return options.population or 4 + math.floor(3 * math.log(n))
-
-
-class SNES(GaussianSearch):
+class SNES(NES):
     """``use: snes``."""
 
-    Options: ClassVar[type[OptimizerOptions]] = NESOptions
     version: ClassVar[str] = "snes/1"
     stream: ClassVar[str] = "snes"
 
-    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
-        super().__init__(space, start, options)
-        assert isinstance(options, NESOptions)
-        n = space.size
-        self._rate = options.learning_rate
-        self._sigma_rate = (3 + math.log(n)) / (5 * math.sqrt(n))
-        if options.sigma_rate is not None:
-            self._sigma_rate = options.sigma_rate
-        self._begin(population(options, n), limited(np.full(n, options.sigma), space))
+    @staticmethod
+    def _default_rate(n: int) -> float:
+        return (3 + math.log(n)) / (5 * math.sqrt(n))
+
+    @staticmethod
+    def _unit(n: int) -> NDArray[np.float64]:
+        return np.ones(n)
 
     def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
         """Follow the natural gradient.

@@ -12,38 +12,31 @@ due, and how a result from an older distribution takes part in it, is in :mod:`b
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import GaussianSearch, limited
+from blackopt.optimizers.gaussian import limited
+from blackopt.optimizers.nes import NES
 from blackopt.optimizers.shaping import utilities
-from blackopt.optimizers.snes import NESOptions, population
-from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
 
-if TYPE_CHECKING:
-    from blackopt.space import Space
 
-
-class XNES(GaussianSearch):
+class XNES(NES):
     """``use: xnes``."""
 
-    Options: ClassVar[type[OptimizerOptions]] = NESOptions
     version: ClassVar[str] = "xnes/1"
     stream: ClassVar[str] = "xnes"
 
-    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
-        super().__init__(space, start, options)
-        assert isinstance(options, NESOptions)
-        n = space.size
-        self._rate = options.learning_rate
-        self._sigma_rate = (9 + 3 * math.log(n)) / (5 * n * math.sqrt(n))
-        if options.sigma_rate is not None:
-            self._sigma_rate = options.sigma_rate
-        self._begin(population(options, n), limited(options.sigma * np.eye(n), space))
+    @staticmethod
+    def _default_rate(n: int) -> float:
+        return (9 + 3 * math.log(n)) / (5 * n * math.sqrt(n))
+
+    @staticmethod
+    def _unit(n: int) -> NDArray[np.float64]:
+        return np.eye(n)
 
     def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
         """Follow the natural gradient, in the exponential coordinates of the present distribution.

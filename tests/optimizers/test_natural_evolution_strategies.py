@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from blackopt.optimizers.snes import SNES, NESOptions
+from blackopt.optimizers.nes import NESOptions
+from blackopt.optimizers.snes import SNES
 from blackopt.optimizers.xnes import XNES, exponential
 from blackopt.space import Space
 from blackopt.testing.optimizers import OptimizerConformance

@@ -52,7 +52,7 @@ def test_twins_lie_on_opposite_sides() -> None:
 
 
 def test_one_update_is_the_papers_pair_by_pair() -> None:
-    """Sehnke et al. 2010, equations 13 and 15, with ranks; then ClipUp's first step, and sigma's."""
+    """Symmetric sampling in Sehnke et al. 2010, with ranks; then ClipUp's first step, and sigma's."""
     search = make(learning_rate=0.01, max_speed=1.0, sigma_rate=0.4)
     x, u = told(search, bowl)
     d, up, down = x[::2], u[::2], u[1::2]
