@@ -54,6 +54,11 @@ budget: {trials: 4, max_in_flight: 3}
 """
 
 
+def heed_ctrl_c() -> None:
+    """A shell that runs the tests in the background ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Answer:
     """What a command said."""
@@ -95,9 +100,7 @@ class Folder:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell that runs the tests in the background ignores Ctrl-C, and its children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **options,
+            **{"preexec_fn": heed_ctrl_c, **options},
         )
         self.started.append(process)
         return process
