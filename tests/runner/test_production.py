@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blackopt.errors import Fenced, GuardrailStop
-from blackopt.ledger.rows import Disposition, Mode, TrialState
+from blackopt.ledger.rows import Disposition, Mode
 from blackopt.runner.assembly import Parts
 from blackopt.runner.results import Evidence, results
 from blackopt.testing.clock import DAY_US
@@ -142,15 +142,15 @@ def test_f39_a_restarted_module_gets_its_arms_back_by_renewal(world: Any) -> Non
 def test_leases_are_renewed_while_the_window_is_open(make_world: Callable[..., Any]) -> None:
     world = make_world(schedule={"lease": "12h", "poll": "3h"})
     with world.process() as runner:
-        while runner.turn().now_us < world.clock.now_us() + DAY_US - 1:
-            live = world.production.observe()
-            with world.ledger() as ledger:
-                lives = ledger.trials(states=[TrialState.LIVE])
-            assert {arm.trial for arm in live} == {t.number for t in lives}
-            if world.production.renewed > 8:
-                break
-            world.clock.wait_until(runner.turn().next_us)
-    assert world.production.renewed > 8
+        ends_us = world.clock.now_us() + DAY_US
+        turn = runner.turn()
+        while turn.next_us < ends_us:
+            world.clock.wait_until(turn.next_us)
+            assert {arm.trial for arm in world.production.observe()} == {0, 1, 2, 3}, "no lease has lapsed"
+            turn = runner.turn()
+    assert (
+        world.production.renewed == 4 * 3
+    )  # each arm after 4, 8 and 12 hours: the third lasts to the window's end
 
 
 def test_f25_two_deliveries_of_one_metric_are_one_reading(make_world: Callable[..., Any]) -> None:
@@ -201,12 +201,7 @@ def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infea
         measure={"metrics": {"unsubscribe": UNSUBSCRIBE}},
         guardrails=[{"metric": "unsubscribe", "at_most": "1.05 * control", "min_units": 100}],
     )
-    harmful = {"bad": 0}
-
-    def unsubscribe(rate: float) -> float:
-        return 0.02
-
-    world.production.metrics = {"success": lambda rate: rate, "unsubscribe": unsubscribe}
+    world.production.metrics = {"success": lambda rate: rate, "unsubscribe": lambda rate: 0.02}
     with world.process() as runner:
         runner.turn()
         victim = world.production.bodies[1, "t2"]
@@ -214,7 +209,6 @@ def test_f74_a_breached_guardrail_withdraws_within_one_turn_and_is_told_as_infea
             "success": lambda rate: rate,
             "unsubscribe": lambda rate: 0.3 if rate == world.rate(victim) else 0.02,
         }
-        harmful["bad"] = 2
         world.clock.wait_until(runner.turn().next_us)
         runner.turn()
         assert sorted(world.production.live) == [0, 1]  # its antithetic twin went with it
@@ -256,7 +250,7 @@ def test_f45_f52_a_restated_metric_is_kept_and_the_told_value_stands(world: Any)
     assert outcomes(world)[:4] == before
     with world.ledger() as ledger:
         late = [r for r in ledger.revisions(1, "t0") if r.disposition is Disposition.LATE]
-    assert not late or late[0].reading.stats["n"] == 1e6
+    assert [dict(row.reading.stats) for row in late] == [stats]
 
 
 def test_f47_f48_f50_junk_readings_are_set_aside_and_change_no_value(make_world: Callable[..., Any]) -> None:
