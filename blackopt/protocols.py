@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from blackopt.types import (
+    Adopt,
     Artifact,
     Candidate,
     Evaluation,
@@ -137,8 +138,25 @@ class Target(Protocol):
         """Serve an arm no longer; harmless where it is not served."""
         ...
 
+    def adopt(self, order: Adopt) -> Receipt:
+        """Make an artifact the incumbent of a campaign: what its units get in the control and in no arm.
+
+        Applied means that it is served and that a restart of production does not undo it, where production
+        remembers anything. The highest number with the same artifact again is ``repeated``; with another it
+        is refused as ``conflict: …``, a lower number as ``stale: …``, a lower epoch as ``fenced: …``.
+        """
+        ...
+
     def observe(self) -> list[Live]:
-        """What production says it serves now."""
+        """Which arms production says it serves now."""
+        ...
+
+    def incumbent(self, campaign: str) -> tuple[int, str] | None:
+        """Number and sha256 of the adopted incumbent that production says it serves to a campaign now.
+
+        None: it serves the one it was configured with, because nothing was adopted, because what was adopted
+        is lost or cannot be loaded, or because it was told to keep its hands off.
+        """
         ...
 
     def close(self) -> None:

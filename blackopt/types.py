@@ -39,7 +39,11 @@ class Role(StrEnum):
     """Why a trial exists."""
 
     SEARCH = "search"  # asked by the optimizer, told to it
-    CONFIRM = "confirm"  # the recommendation, measured again on fresh units; never told to the optimizer
+    # None of the others is ever told to it.
+    CONFIRM = "confirm"  # the recommendation, measured again on fresh units
+    TEST = "test"  # a look of a promotion: the recommendation against the incumbent on fresh units
+    RAMP = "ramp"  # the proven recommendation on a growing share
+    HOLDBACK = "holdback"  # the former incumbent on a small share after the promotion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,11 +157,33 @@ class Withdraw:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Order that the incumbent of one campaign is this artifact, from now on and until another is adopted.
+
+    No lease: it outlives the campaign and its driver.
+
+    Attributes:
+        key: idempotency key, sha256 hex of (campaign uuid, number, kind).
+        campaign: name of the campaign whose units get the artifact wherever they are in no arm.
+        number: 1-based, the order in which the campaign adopts; a receiver refuses one lower than the highest
+            it has adopted, and the highest with another artifact.
+        epoch: fencing token, as of :class:`Push`.
+        artifact: what to serve.
+    """
+
+    key: str
+    campaign: str
+    number: int
+    epoch: int
+    artifact: Artifact
+
+
 class Outcome(StrEnum):
     """What a target said of an order."""
 
     APPLIED = "applied"
-    REPEATED = "repeated"  # it already had this key; the lease is renewed
+    REPEATED = "repeated"  # it already had this key; the lease, where there is one, is renewed
     REFUSED = "refused"  # definitely not applied: the module will not serve this
 
 

@@ -14,7 +14,19 @@ from typing import ClassVar
 
 from blackopt.errors import OutcomeUnknown, RetriableError
 from blackopt.protocols import Clock, PluginOptions
-from blackopt.types import CONTROL, Live, NoReading, Outcome, Push, Query, Reading, Receipt, Withdraw
+from blackopt.types import (
+    CONTROL,
+    Adopt,
+    Artifact,
+    Live,
+    NoReading,
+    Outcome,
+    Push,
+    Query,
+    Reading,
+    Receipt,
+    Withdraw,
+)
 
 Rate = Callable[[bytes], float]
 """True success rate of an artifact's body, in (0, 1)."""
@@ -34,7 +46,7 @@ class FakeProduction:
         knows_until_us: the source's watermark; None for up to date.
         faults: what the next calls do instead of succeeding, one after the other, by method name.
         applied: how often each trial was applied for the first time (never more than once).
-        seen: trials in the order of their first push.
+        adopted: the adopted incumbent, with its number; the control then has the rate of its body.
     """
 
     clock: Clock
@@ -55,6 +67,8 @@ class FakeProduction:
     extra: list[Reading | NoReading] = field(default_factory=list)
     lost: dict[str, float] = field(default_factory=dict)
     control_size: dict[int, float] = field(default_factory=dict)
+    adopted: tuple[int, Artifact] | None = None
+    control_bodies: dict[int, bytes | None] = field(default_factory=dict)
 
     Options: ClassVar[type[PluginOptions]] = PluginOptions
     MetricOptions: ClassVar[type[PluginOptions]] = PluginOptions
@@ -88,6 +102,10 @@ class FakeProduction:
             self.bodies[place.window, order.arm] = order.artifact.body
             width = place.slice.upper - place.slice.lower
             self.control_size[place.window] = (place.control.upper - place.control.lower) / width
+            # One artifact a window: an adoption between two windows is what the loop makes of it.
+            self.control_bodies.setdefault(
+                place.window, None if self.adopted is None else self.adopted[1].body
+            )
         if fault == "unanswered":
             raise OutcomeUnknown("no answer", why="the reply was lost")
         return Receipt(Outcome.APPLIED if first else Outcome.REPEATED)
@@ -107,6 +125,28 @@ class FakeProduction:
             raise OutcomeUnknown("no answer", why="the reply was lost")
         return Receipt(Outcome.APPLIED if known else Outcome.REPEATED)
 
+    def adopt(self, order: Adopt) -> Receipt:
+        """Change the incumbent; faults as for push."""
+        fault = self._fault("adopt")
+        if fault == "down":
+            raise RetriableError("the module is down")
+        if fault == "lost":
+            raise OutcomeUnknown("no answer", why="the request was lost")
+        if fault == "refused":
+            return Receipt(Outcome.REFUSED, "bounds: too bold")
+        if order.epoch < self.epoch:
+            return Receipt(Outcome.REFUSED, f"fenced: epoch {order.epoch} is below {self.epoch}")
+        self.epoch = order.epoch
+        number, artifact = self.adopted or (0, None)
+        if order.number < number:
+            return Receipt(Outcome.REFUSED, f"stale: number {order.number} is below {number}")
+        if order.number == number and order.artifact != artifact:
+            return Receipt(Outcome.REFUSED, f"conflict: number {number} was adopted with another artifact")
+        self.adopted = (order.number, order.artifact)
+        if fault == "unanswered":
+            raise OutcomeUnknown("no answer", why="the reply was lost")
+        return Receipt(Outcome.REPEATED if order.number == number else Outcome.APPLIED)
+
     def observe(self) -> list[Live]:
         """What is live now and whose lease has not lapsed."""
         if self._fault("observe") == "down":
@@ -125,8 +165,14 @@ class FakeProduction:
             if until_us > now_us
         ]
 
+    def incumbent(self, campaign: str) -> tuple[int, str] | None:  # noqa: ARG002 - it serves one campaign
+        """What was adopted last."""
+        if self._fault("observe") == "down":
+            raise RetriableError("the module is down")
+        return None if self.adopted is None else (self.adopted[0], self.adopted[1].sha256)
+
     def restart(self) -> None:
-        """The module restarts and has forgotten what is live; its fence and its refusals are durable."""
+        """The module restarts and has forgotten what is live; fence, refusals and incumbent are durable."""
         self.live.clear()
 
     # -- source ----------------------------------------------------------------------------------------------
@@ -143,7 +189,8 @@ class FakeProduction:
                 body = self.bodies.get((query.window, arm))
                 if arm != CONTROL and body is None:
                     continue
-                rate = self.metrics[metric](self.control_rate if body is None else self.rate(body))
+                served = self.control_bodies.get(query.window) if arm == CONTROL else body
+                rate = self.metrics[metric](self.control_rate if served is None else self.rate(served))
                 size = self.control_size.get(query.window, 0.0) if arm == CONTROL else 1.0
                 n = round(units * size * (1.0 - self.lost.get(arm, 0.0)))
                 total = round(n * rate + _noise(metric, query.window, arm) * (n * rate * (1 - rate)) ** 0.5)
