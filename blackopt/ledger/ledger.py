@@ -31,7 +31,9 @@ from blackopt.ledger.rows import (
     CampaignRow,
     ConflictRow,
     EventRow,
+    IncumbentRow,
     NewCampaign,
+    PromotionRow,
     PushRow,
     PushState,
     ReadingRow,
@@ -212,7 +214,7 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Trials by state (``"LIVE"``) and tells by status (``"told.ok"``), zeros included;
-        ``"trials"``, ``"trials.search"`` and ``"trials.confirm"`` count what was asked."""
+        ``"trials"`` and, by role, ``"trials.search"`` count what was asked."""
         with self._reading() as db:
             return queries.counts(db)
 
@@ -230,6 +232,16 @@ class Ledger:
         """Every try to deliver a trial's orders."""
         with self._reading() as db:
             return queries.attempts(db, trial)
+
+    def promotions(self) -> list[PromotionRow]:
+        """Every promotion, by number; all but the last came to nothing."""
+        with self._reading() as db:
+            return queries.promotions(db)
+
+    def incumbents(self) -> list[IncumbentRow]:
+        """Every order that made a vector the incumbent, by number."""
+        with self._reading() as db:
+            return queries.incumbents(db)
 
     def latest(self, window: int, *, arm: str | None = None) -> list[ReadingRow]:
         """The newest accepted revision per (metric, arm, cohort), in that order."""

@@ -16,7 +16,10 @@ from blackopt.ledger.rows import (
     ConflictRow,
     Disposition,
     EventRow,
+    IncumbentRow,
     Mode,
+    PromotionRow,
+    PromotionState,
     PushKind,
     PushRow,
     PushState,
@@ -73,8 +76,10 @@ def trials(
         if TrialState.TOLD not in states:
             terms.append("t.state <> 'TOLD'")  # said aloud, so that the partial index of open trials is used
     if role is not None:
-        # A literal, so that the partial index of confirmations is used.
-        terms.append(f"t.role = '{Role(role).value}'")
+        terms.append("t.role = ?")
+        values.append(role)
+        if role is not Role.SEARCH:
+            terms.append("t.role <> 'search'")  # said aloud, so that the partial index is used
     if window is not None:
         terms.append('t."window" = ?')
         values.append(window)
@@ -100,12 +105,11 @@ def counts(db: Database) -> dict[str, int]:
     found = {state.value: 0 for state in TrialState} | {f"told.{status.value}": 0 for status in Status}
     # Numbers are gapless, so the newest is the count.
     (asked,) = db.query("SELECT ifnull(max(number) + 1, 0) AS n FROM trial")
-    (confirm,) = db.query("SELECT count(*) AS n FROM trial WHERE role = 'confirm'")
-    found |= {
-        "trials": asked["n"],
-        "trials.search": asked["n"] - confirm["n"],
-        "trials.confirm": confirm["n"],
-    }
+    others = {role.value: 0 for role in Role if role is not Role.SEARCH}
+    for row in db.query("SELECT role, count(*) AS n FROM trial WHERE role <> 'search' GROUP BY role"):
+        others[row["role"]] = row["n"]
+    found |= {"trials": asked["n"], "trials.search": asked["n"] - sum(others.values())}
+    found |= {f"trials.{role}": n for role, n in others.items()}
     for row in db.query("SELECT state, count(*) AS n FROM trial WHERE state <> 'TOLD' GROUP BY state"):
         found[row["state"]] = row["n"]
     unusual = 0
@@ -147,6 +151,44 @@ def pushes_of(db: Database, numbers: Collection[int], kind: PushKind) -> list[Pu
     """The orders of one kind of some trials, by trial."""
     sql = f"{_PUSH} WHERE kind = ? AND trial IN (SELECT value FROM json_each(?)) ORDER BY trial"
     return [push_row(row) for row in db.conn.execute(sql, (kind, json.dumps(list(numbers))))]
+
+
+def promotions(db: Database) -> list[PromotionRow]:
+    """Every promotion, by number."""
+    return [
+        PromotionRow(
+            row["number"],
+            json.loads(row["plan"]),
+            row["first_trial"],
+            vector_of(row["body"]),
+            row["body_sha"],
+            row["started_us"],
+            PromotionState(row["state"]),
+            row["cause"],
+        )
+        for row in db.query("SELECT * FROM promotion ORDER BY number")
+    ]
+
+
+def incumbents(db: Database) -> list[IncumbentRow]:
+    """Every order that made an incumbent, by number."""
+    return [
+        IncumbentRow(
+            row["number"],
+            row["promotion"],
+            vector_of(row["body"]),
+            row["body_sha"],
+            row["artifact_sha"],
+            row["key"],
+            row["epoch"],
+            row["intended_us"],
+            PushState(row["state"]),
+            row["attempts"],
+            row["next_us"],
+            row["detail"],
+        )
+        for row in db.query("SELECT * FROM incumbent ORDER BY number")
+    ]
 
 
 def attempts(db: Database, number: int) -> list[AttemptRow]:

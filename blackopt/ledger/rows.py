@@ -55,6 +55,29 @@ class Mode(StrEnum):
     DONE = "done"
 
 
+class PromotionState(StrEnum):
+    """The life of a promotion; REFUSED and REVERTED leave production as it was, DONE as was recommended."""
+
+    TESTING = "TESTING"  # the recommendation against the incumbent, on fresh units
+    RAMPING = "RAMPING"  # proven: on a growing share of all units
+    ADOPTING = "ADOPTING"  # production is told that it is the incumbent now
+    HOLDING = "HOLDING"  # it is; the former incumbent is kept on a small share, to compare with
+    DONE = "DONE"
+    REFUSED = "REFUSED"  # not proven
+    REVERTING = "REVERTING"  # by a person or a guardrail: everything of it is withdrawn
+    REVERTED = "REVERTED"
+
+    @property
+    def open(self) -> bool:
+        """Whether something is left to do."""
+        return self not in (PromotionState.DONE, PromotionState.REFUSED, PromotionState.REVERTED)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether production serves the recommendation as its incumbent."""
+        return self in (PromotionState.HOLDING, PromotionState.DONE)
+
+
 @dataclass(frozen=True, slots=True)
 class NewCampaign:
     """What a ledger is created for. ``config`` is the campaign as JSON, secrets still as references."""
@@ -155,6 +178,54 @@ class PushRow:
     state: PushState
     attempts: int
     next_us: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromotionRow:
+    """One promotion as it stands.
+
+    Attributes:
+        number: gapless from 1.
+        plan: what was declared when it started, JSON-able; later edits of the campaign do not reach it.
+        first_trial: its trials have this number or a higher one, and the roles of a promotion.
+        vector: (n,) the recommendation.
+        vector_sha: hex digest of its bytes.
+        cause: why it is where it is, one line for people.
+    """
+
+    number: int
+    plan: Mapping[str, object]
+    first_trial: int
+    vector: Vector
+    vector_sha: str
+    started_us: int
+    state: PromotionState
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IncumbentRow:
+    """One order that made a vector the incumbent, and its delivery.
+
+    Attributes:
+        number: gapless from 1; production obeys the highest it has seen.
+        vector: (n,) what production falls back to from then on.
+        artifact_sha: of what was sent.
+        detail: of the last attempt.
+    """
+
+    number: int
+    promotion: int
+    vector: Vector
+    vector_sha: str
+    artifact_sha: str
+    key: str
+    epoch: int
+    intended_us: int
+    state: PushState
+    attempts: int
+    next_us: int
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from blackopt.errors import Fenced, LedgerError, UsageError
-from blackopt.ledger import chain
+from blackopt.ledger import chain, promoting
 from blackopt.ledger.batches import collector_paused
 from blackopt.ledger.canonical import ask_line, canonical_json, members, order_key, sha256, vector_bodies
 from blackopt.ledger.faults import explained
@@ -25,6 +25,7 @@ from blackopt.ledger.rows import (
     Mode,
     NewTell,
     NewTrial,
+    PromotionState,
     PushKind,
     PushRow,
     PushState,
@@ -34,7 +35,7 @@ from blackopt.ledger.rows import (
 )
 from blackopt.ledger.sqlite import sqlite3
 from blackopt.ledger.telling import SOURCE, TellWriter
-from blackopt.types import Reading
+from blackopt.types import Reading, Vector
 
 if TYPE_CHECKING:
     from blackopt.ledger.ledger import Ledger
@@ -60,7 +61,7 @@ _ATTEMPT = (
 )
 
 
-class _Transaction:
+class Transaction:
     """What a method may do between BEGIN IMMEDIATE and COMMIT."""
 
     def __init__(self, conn: sqlite3.Connection, epoch: int, head: tuple[int, str]) -> None:
@@ -134,7 +135,7 @@ class Driver:
         self._lock.release()
 
     @contextmanager
-    def _transaction(self) -> Iterator[_Transaction]:
+    def _transaction(self) -> Iterator[Transaction]:
         if self._released:
             raise UsageError("driver: it was released; ask the ledger for a new one")
         handle = self.ledger.handle
@@ -146,7 +147,7 @@ class Driver:
                 epoch, seq, prev = conn.execute(_HEAD, (chain.GENESIS,)).fetchone()
                 if epoch != self.epoch:
                     raise self._fenced(epoch)
-                yield _Transaction(conn, epoch, (seq, prev))
+                yield Transaction(conn, epoch, (seq, prev))
                 conn.execute("COMMIT")
             except BaseException:
                 if conn.in_transaction:  # SQLite rolls back by itself after some errors
@@ -373,6 +374,65 @@ class Driver:
                 "tell_seq DESC LIMIT ?)",
                 (_SNAPSHOTS_KEPT,),
             )
+
+    def start_promotion(self, vector: Vector, plan: Mapping[str, object], *, at_us: int) -> int:
+        """Write that a recommendation is to become the incumbent, if it proves better; returns the number.
+
+        Raises:
+            LedgerError: an earlier promotion has not come to nothing.
+        """
+        with self._transaction() as step:
+            return promoting.start(step, vector, plan, at_us=at_us)
+
+    def move_promotion(self, number: int, to: PromotionState, *, cause: str, at_us: int) -> None:
+        """Change a promotion's state.
+
+        Raises:
+            LedgerError: that edge is not in its life.
+        """
+        with self._transaction() as step:
+            promoting.move(step, number, to, cause=cause, at_us=at_us)
+
+    def adopt(
+        self, promotion: int, vector: Vector, *, artifact_sha: str, to: PromotionState, cause: str, at_us: int
+    ) -> None:
+        """Intend a new incumbent: the order is durable before it is sent.
+
+        Args:
+            promotion: that makes it.
+            vector: (n,) of the new incumbent; the former one's where the promotion is taken back.
+            artifact_sha: of what will be sent.
+            to: ``ADOPTING``, or ``REVERTING``, where the promotion may be already.
+            cause: of that state.
+            at_us: now.
+        """
+        with self._transaction() as step:
+            promoting.intend(
+                step,
+                promotion,
+                vector,
+                uuid=self.ledger.uuid,
+                artifact_sha=artifact_sha,
+                epoch=self.epoch,
+                to=to,
+                cause=cause,
+                at_us=at_us,
+            )
+
+    def retry_adopt(self, number: int, *, unknown: bool, next_us: int, detail: str) -> None:
+        """An order to adopt failed for now, or was not answered: it is due again at ``next_us``."""
+        with self._transaction() as step:
+            state = PushState.UNKNOWN if unknown else PushState.PENDING
+            promoting.tried(step, number, state, next_us=next_us, detail=detail)
+
+    def adopted(
+        self, number: int, promotion: int, to: PromotionState, *, refused: str = "", cause: str, at_us: int
+    ) -> None:
+        """An order to adopt was answered, and the promotion goes on from there."""
+        with self._transaction() as step:
+            state = PushState.REFUSED if refused else PushState.ACKED
+            promoting.tried(step, number, state, next_us=at_us, detail=refused)
+            promoting.move(step, promotion, to, cause=cause, at_us=at_us)
 
     def set_mode(self, mode: Mode, *, cause: str, at_us: int) -> None:
         """Run, pause, stop or end the campaign; the mode that it has already is no new fact."""

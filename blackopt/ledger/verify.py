@@ -63,6 +63,7 @@ def verify_all(conn: sqlite3.Connection, path: Path) -> None:
     _verify_batches(path, asks, _ask_lines(conn, path), "trial", 0)
     _verify_batches(path, tells, _tell_lines(conn, path), "tell", 1)
     _verify_ends(conn, path)
+    _verify_promotions(conn, path)
     for row in conn.execute("PRAGMA foreign_key_check"):
         raise broken(path, f"{row[0]} row {row[1]}", f"it refers to a row of {row[2]} that is missing")
 
@@ -110,6 +111,31 @@ def _verify_batches(
         at = end
     if at != len(lines):
         raise broken(path, f"{name} {at + start}", "no event tells of it")
+
+
+def _verify_promotions(conn: sqlite3.Connection, path: Path) -> None:
+    """Promotions and incumbents are what the events about them say."""
+    told: dict[str, dict[str, Any]] = {}
+    states: dict[str, str] = {}
+    sql = "SELECT kind, data FROM event WHERE kind IN ('promotion', 'incumbent') ORDER BY seq"
+    for kind, text in conn.execute(sql):
+        data = json.loads(text)
+        told.setdefault(f"{kind} {data['number']}", data)
+        states[f"promotion {data['promotion' if kind == 'incumbent' else 'number']}"] = data["state"]
+    found = {}
+    for number, body, plan, state in conn.execute("SELECT number, body, plan, state FROM promotion"):
+        name = f"promotion {number}"
+        found[name] = {"vector_sha": sha256(body), "plan_sha": sha256(plan)}
+        if states.get(name) != state:
+            raise broken(path, name, f"it is {state}, and no event says so")
+    for number, body, artifact in conn.execute("SELECT number, body, artifact_sha FROM incumbent"):
+        found[f"incumbent {number}"] = {"vector_sha": sha256(body), "artifact_sha": artifact}
+    for name in sorted(told.keys() | found.keys()):
+        if name not in found:
+            raise broken(path, name, "it is missing")
+        stated = told.get(name, {})
+        if any(stated.get(key) != value for key, value in found[name].items()):
+            raise broken(path, name, "not what its event says was written")
 
 
 def _verify_ends(conn: sqlite3.Connection, path: Path) -> None:

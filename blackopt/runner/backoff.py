@@ -11,15 +11,17 @@ import hashlib
 
 from blackopt.clock import SECOND_US
 from blackopt.errors import RetriableError
-from blackopt.ledger.rows import PushRow
 
 BASE_US = 2 * SECOND_US
 
 
-def next_attempt_us(push: PushRow, error: RetriableError, now_us: int, *, poll_us: int) -> int:
-    """Microseconds UTC of the next attempt: at most a poll from now, unless the other side asked for more."""
-    ceiling_us = max(min(BASE_US << min(push.attempts, 20), poll_us), SECOND_US)
-    digest = hashlib.sha256(f"{push.trial}|{push.kind}|{push.attempts}".encode()).digest()
+def next_attempt_us(order: str, attempts: int, error: RetriableError, now_us: int, *, poll_us: int) -> int:
+    """When to try an order again that failed after ``attempts`` earlier failures; microseconds UTC.
+
+    At most a poll from now, unless the other side asked for more. ``order`` names it among all others.
+    """
+    ceiling_us = max(min(BASE_US << min(attempts, 20), poll_us), SECOND_US)
+    digest = hashlib.sha256(f"{order}|{attempts}".encode()).digest()
     jitter_us = ceiling_us * int.from_bytes(digest[:4], "big") // 0xFFFFFFFF
     floor_us = round((error.retry_after_s or 0.0) * SECOND_US)
     return now_us + max(jitter_us, floor_us, SECOND_US)

@@ -172,7 +172,8 @@ class Outbox:
 
     def _again(self, push: PushRow, error: RetriableError, now_us: int) -> None:
         unknown = isinstance(error, OutcomeUnknown)
-        next_us = next_attempt_us(push, error, now_us, poll_us=self.schedule.poll)
+        order = f"{push.trial}|{push.kind}"
+        next_us = next_attempt_us(order, push.attempts, error, now_us, poll_us=self.schedule.poll)
         self.driver.retry(
             push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us
         )
