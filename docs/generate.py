@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+from blackopt.campaign.base import Section
 from blackopt.campaign.document import OPERATIONAL
 from blackopt.campaign.published import core_schema
-from blackopt.campaign.schema import CORE, PLUGINS, PRODUCTION, REQUIRED, Head, Metric, Section
+from blackopt.campaign.schema import CORE, PLUGINS, PRODUCTION, REQUIRED, Head, Metric
 
 HERE = Path(__file__).resolve().parent
 
@@ -50,7 +52,7 @@ schedule:  {window: 1d, poll: 15m, deadline: 30d}
 
 | form | sections | candidates are |
 | --- | --- | --- |
-| production | {production}, and `guardrails` | served to live traffic |
+| production | {production}, and `guardrails` and `promotion` where wanted | served to live traffic |
 | evaluation | `evaluate` | run by blackopt itself: a function, a process |
 | manual | neither | asked and told by hand (`blackopt ask`, `blackopt tell`) |
 
@@ -60,6 +62,8 @@ Every form has {required}. `clock` and `ledger` are optional everywhere.
 
 * **Durations** carry their unit: `2w`, `14d`, `1h30m`, `45s`, `250ms`, `10us`. A number alone is refused.
 * **Shares** are percentages: `60%`, `12.5%`. At most four decimals.
+* **Hours** are two times of a day, such as `"20:00-08:00"`, past midnight where the second is the earlier
+  one.
 * **Bounds** are numbers in the metric's units, or a multiple of what the control measures:
   `"1.05 * control"`.
 * **Booleans** are `true` and `false`. `yes`, `no`, `on` and `off` are text, as are dates and `1:30`.
@@ -111,23 +115,30 @@ def campaign() -> str:
     parts.append("## Sections of the core\n")
     for key, model in CORE.items():
         kind = " (a list of these)" if key == "guardrails" else ""
-        parts.append(f"### {key}{kind}\n\n{model.__doc__}\n\n{_table(model)}")
+        parts.append(f"### {key}{kind}\n\n{cleandoc(model.__doc__ or '')}\n\n{_table(model)}")
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
 def _table(model: type[Section]) -> str:
     schema = core_schema(model)
-    required = schema.get("required", [])
-    rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
-    for key, value in schema["properties"].items():
-        default = "required" if key in required else _default(value)
-        meaning = " ".join(value.get("description", "").split())
-        rows.append(f"| `{key}` | {_kind(value)} | {default} | {meaning} |")
+    rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |", *_rows(schema, "")]
     return "\n".join(rows) + "\n"
+
+
+def _rows(schema: dict[str, Any], prefix: str) -> Iterator[str]:
+    """A row for each key, and for each key of the mappings within."""
+    for key, value in schema["properties"].items():
+        default = "required" if key in schema.get("required", []) else _default(value)
+        meaning = " ".join(value.get("description", "").split())
+        yield f"| `{prefix}{key}` | {_kind(value)} | {default} | {meaning} |"
+        if "properties" in value:
+            yield from _rows(value, f"{prefix}{key}.")
 
 
 def _default(value: dict[str, Any]) -> str:
     default = value.get("default")
+    if isinstance(default, list):
+        return f"`[{', '.join(default)}]`"
     return "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -140,8 +151,12 @@ def _kind(value: dict[str, Any]) -> str:
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
     # Durations, shares and bounds carry the name of their kind as their title.
-    if value.get("title") in ("duration", "share", "bound"):
+    if value.get("title") in ("duration", "share", "bound", "hours", "share or number"):
         return str(value["title"])
+    if value["type"] == "object":
+        return "mapping"
+    if value["type"] == "array":
+        return f"list of {_kind(value['items'])}"
     low = f" >= {value['minimum']}" if "minimum" in value else ""
     low += f" > {value['exclusiveMinimum']:g}" if "exclusiveMinimum" in value else ""
     low += f" and < {value['exclusiveMaximum']:g}" if "exclusiveMaximum" in value else ""

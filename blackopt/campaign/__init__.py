@@ -3,22 +3,22 @@
 from blackopt.campaign.document import changes
 from blackopt.campaign.loader import from_mapping, load, parse
 from blackopt.campaign.published import json_schema
-from blackopt.campaign.schema import (
-    Budget,
+from blackopt.campaign.quiet import Quiet
+from blackopt.campaign.schema import Anchor, Budget, Form, Objective, Schedule, Surrogate
+from blackopt.campaign.specs import (
     CampaignSpec,
     Document,
-    Form,
     GuardrailSpec,
     MeasureSection,
     MetricSpec,
-    Objective,
     OptimizerSection,
     PluginSection,
-    Schedule,
+    PromotionSpec,
     TrafficSpec,
 )
 
 __all__ = [
+    "Anchor",
     "Budget",
     "CampaignSpec",
     "Document",
@@ -29,7 +29,10 @@ __all__ = [
     "Objective",
     "OptimizerSection",
     "PluginSection",
+    "PromotionSpec",
+    "Quiet",
     "Schedule",
+    "Surrogate",
     "TrafficSpec",
     "changes",
     "from_mapping",

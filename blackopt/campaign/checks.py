@@ -9,18 +9,23 @@ from typing import Any
 from blackopt.campaign.findings import Findings
 from blackopt.campaign.schema import (
     EVERYTHING,
+    IN_PRODUCTION,
     PRODUCTION,
     Budget,
-    Document,
     Form,
     Guardrail,
     Metric,
     Objective,
+    Promotion,
     Schedule,
     Traffic,
 )
-from blackopt.campaign.units import format_duration, format_share
+from blackopt.campaign.specs import Document, delay
+from blackopt.campaign.units import format_duration, format_share, parse_duration, whole_weeks
 from blackopt.diagnostics import suggest
+
+LONGEST_TEST_US = parse_duration("730d")
+"""All looks of a promotion together; what runs longer compares two products, not two policies."""
 
 
 @dataclass
@@ -37,6 +42,7 @@ class Core:
     traffic: Traffic | None
     budget: Budget | None
     schedule: Schedule | None
+    promotion: Promotion | None
     metrics: Mapping[str, Metric] | None
     population: int | None
 
@@ -56,14 +62,14 @@ class Core:
 def form_of(data: Document, findings: Findings) -> Form:
     """Which of the three forms a campaign has; sections that do not belong to it are problems."""
     if "evaluate" in data:
-        for key in (*PRODUCTION, "guardrails"):
+        for key in IN_PRODUCTION:
             if key in data:
                 message = "does not go with `evaluate`"
                 findings.add(
                     (key,), message, "a campaign has either `evaluate`, or `push` and `measure`", key=True
                 )
         return Form.EVALUATION
-    present = [key for key in (*PRODUCTION, "guardrails") if key in data]
+    present = [key for key in IN_PRODUCTION if key in data]
     if not present:
         return Form.MANUAL
     for key in PRODUCTION:
@@ -79,6 +85,7 @@ def check(core: Core, form: Form, findings: Findings) -> None:
     _guardrails(core, findings)
     _traffic(core, findings)
     _schedule(core, findings)
+    _promotion(core, findings)
 
 
 def _objective(core: Core, form: Form, findings: Findings) -> None:
@@ -95,6 +102,7 @@ def _objective(core: Core, form: Form, findings: Findings) -> None:
             "add relative_to: control",
             key=True,
         )
+    _surrogate(objective, core, findings)
     if objective.relative_to is None:
         return
     if form is not Form.PRODUCTION:
@@ -104,6 +112,30 @@ def _objective(core: Core, form: Form, findings: Findings) -> None:
         findings.add(
             at, "must be more than 0%: the objective is relative to the control", "such as control: 20%"
         )
+
+
+def _surrogate(objective: Objective, core: Core, findings: Findings) -> None:
+    if objective.surrogate is None:
+        return
+    at, name = ("objective", "surrogate"), objective.surrogate.metric
+    if objective.relative_to is None:
+        findings.add(
+            at, "needs `relative_to`: it is effects that it maps", "add relative_to: control", key=True
+        )
+    if name == objective.metric:
+        findings.add((*at, "metric"), "is the objective itself", "name a metric that matures sooner")
+        return
+    if core.metrics is None:
+        return
+    _declared(name, core.metrics, (*at, "metric"), findings)
+    if name in core.metrics and objective.metric in core.metrics:
+        own, its = delay(core.metrics[name]), delay(core.metrics[objective.metric])
+        if own >= its:
+            message = (
+                f"matures {format_duration(own)} after a window's end, "
+                f"`{objective.metric}` {format_duration(its)}"
+            )
+            findings.add((*at, "metric"), message, "a surrogate must mature sooner")
 
 
 def _guardrails(core: Core, findings: Findings) -> None:
@@ -159,12 +191,33 @@ def _schedule(core: Core, findings: Findings) -> None:
         message = f"is longer than `window` ({window}): guardrails would be judged too late"
         hint = "" if "poll" in schedule.model_fields_set else f"`poll` is {poll} unless it is given"
         findings.add(("schedule", "poll"), message, hint)
-    matures = {name: metric.window + metric.lag for name, metric in _judged(core).items()}
+    matures = {name: delay(metric) for name, metric in _judged(core).items()}
     last = max(matures, key=lambda name: matures[name], default=None)
     if last is not None and schedule.deadline < matures[last] + schedule.poll:
         message = f"is too early: `{last}` matures {format_duration(matures[last])} after the window's end"
         hint = f"at least {format_duration(matures[last] + schedule.poll)}: one poll more"
         findings.add(("schedule", "deadline"), message, hint)
+
+
+def _promotion(core: Core, findings: Findings) -> None:
+    promotion, schedule = core.promotion, core.schedule
+    if promotion is None or schedule is None:
+        return
+    for key in ("window", "step"):
+        given = getattr(promotion, key)
+        if given is not None and given < schedule.poll:
+            message = f"is shorter than `schedule.poll` ({format_duration(schedule.poll)})"
+            findings.add(("promotion", key), message, "guardrails would be judged too late")
+    window = promotion.window or schedule.window
+    if schedule.whole_weeks:
+        window = whole_weeks(window)
+    if promotion.looks * window > LONGEST_TEST_US:
+        message = f"{promotion.looks} looks of {format_duration(window)} take longer than two years"
+        findings.add(("promotion", "looks"), message, "fewer looks, or a shorter window")
+    traffic = core.traffic
+    if traffic is not None and not 0 < traffic.share * promotion.share // EVERYTHING < traffic.share:
+        message = f"{format_share(promotion.share)} of {format_share(traffic.share)} is too little, or all"
+        findings.add(("promotion", "share"), message, "such as 50%")
 
 
 def _judged(core: Core) -> dict[str, Metric]:

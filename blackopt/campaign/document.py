@@ -12,14 +12,16 @@ import hashlib
 import json
 from typing import Any
 
-from blackopt.campaign.schema import Document, Metric, Section
+from blackopt.campaign.base import Section
+from blackopt.campaign.schema import Metric
+from blackopt.campaign.specs import Document
 from blackopt.diagnostics import KeyPath, dotted
 
 OPERATIONAL: frozenset[KeyPath] = frozenset(
-    {("budget",), ("clock",), ("ledger",), ("schedule", "poll"), ("schedule", "lease")}
+    {("budget",), ("clock",), ("ledger",), ("promotion",), ("schedule", "poll"), ("schedule", "lease")}
 )
-"""What may be edited while a campaign runs: how long it goes on, how often it looks, and where its file and
-its time are.
+"""What may be edited while a campaign runs: how long it goes on, how often it looks, where its file and its
+time are, and how its recommendation will be promoted.
 
 None of these changes what a candidate is, who sees it, or what its measurement means. Everything else does,
 or might: the url of ``push`` may be another production, a query another metric. Where that is not so,

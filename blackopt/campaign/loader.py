@@ -18,21 +18,27 @@ from blackopt.campaign.schema import (
     EVERYTHING,
     KEYS,
     REQUIRED,
-    CampaignSpec,
-    Document,
     Form,
     Guardrail,
-    GuardrailSpec,
     Head,
-    MeasureSection,
     Metric,
-    OptimizerSection,
-    PluginSection,
+    Promotion,
     Schedule,
-    TrafficSpec,
 )
 from blackopt.campaign.secrets import References
 from blackopt.campaign.sections import Sections, core_section
+from blackopt.campaign.specs import (
+    CampaignSpec,
+    Document,
+    GuardrailSpec,
+    MeasureSection,
+    OptimizerSection,
+    PluginSection,
+    PromotionSpec,
+    TrafficSpec,
+    delay,
+)
+from blackopt.campaign.units import whole_weeks
 from blackopt.campaign.validation import validate
 from blackopt.diagnostics import KeyPath, suggest
 
@@ -197,6 +203,7 @@ class _Campaign:
             traffic=self._section("traffic"),
             budget=self._section("budget"),
             schedule=self._section("schedule"),
+            promotion=self._section("promotion"),
             metrics=self._metrics(),
             population=population if isinstance(population, int) else None,
         )
@@ -241,7 +248,7 @@ class _Campaign:
                 result[key] = self.data[key]
         if "measure" in self.data:
             result["measure"] = documents.dump_measure(self.data["measure"], self._metrics() or {})
-        for key in ("objective", "traffic", "budget", "schedule"):
+        for key in ("objective", "traffic", "budget", "schedule", "promotion"):
             section = getattr(core, key)
             if section is not None:
                 result[key] = documents.dump(section)
@@ -285,6 +292,7 @@ class _Campaign:
             document=document,
             canonical=documents.canonical(document),
             sha256=documents.sha256(document),
+            promotion=_promotion(core.promotion or Promotion(), core.schedule) if core.schedule else None,
         )
 
 
@@ -303,5 +311,19 @@ def _guardrail(
         alpha=guardrail.alpha / EVERYTHING,
         expected_units=guardrail.expected_units,
         lasting=guardrail.lasting,
-        silent_after=guardrail.silent_after or metric.window + metric.lag + 2 * schedule.poll,
+        silent_after=guardrail.silent_after or delay(metric) + 2 * schedule.poll,
+    )
+
+
+def _promotion(promotion: Promotion, schedule: Schedule) -> PromotionSpec:
+    window = promotion.window or schedule.window
+    return PromotionSpec(
+        looks=promotion.looks,
+        window=whole_weeks(window) if schedule.whole_weeks else window,
+        alpha=promotion.alpha / EVERYTHING,
+        share=promotion.share,
+        ramp=promotion.ramp,
+        step=promotion.step or schedule.window,
+        holdback=promotion.holdback,
+        holdback_for=promotion.holdback_for,
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from blackopt import plugins
-from blackopt.campaign.schema import CORE, PLUGINS, PRODUCTION, REQUIRED, Guardrail, Head, Metric, Section
+from blackopt.campaign.base import Section
+from blackopt.campaign.schema import (
+    CORE,
+    IN_PRODUCTION,
+    PLUGINS,
+    PRODUCTION,
+    REQUIRED,
+    Guardrail,
+    Head,
+    Metric,
+)
 from blackopt.campaign.units import format_duration, format_share
 from blackopt.errors import ConfigurationError
 from blackopt.protocols import PluginOptions
@@ -32,7 +42,7 @@ def json_schema() -> dict[str, Any]:
     for key, model in CORE.items():
         properties[key] = core_schema(model)
     properties["guardrails"] = {"type": "array", "items": core_schema(Guardrail)}
-    none_of = {"not": {"anyOf": [{"required": [key]} for key in (*PRODUCTION, "guardrails")]}}
+    none_of = {"not": {"anyOf": [{"required": [key]} for key in IN_PRODUCTION]}}
     return {
         "$schema": DIALECT,
         "title": "blackopt campaign",
@@ -52,11 +62,29 @@ def json_schema() -> dict[str, Any]:
 def core_schema(model: type[Section]) -> dict[str, Any]:
     """The schema of one of the core's sections; defaults in the units that a campaign is written in."""
     schema = model.model_json_schema()
-    for value in schema["properties"].values():
-        write = _WRITTEN.get(value.get("title", ""))
-        if write is not None and "default" in value:
-            value["default"] = write(value["default"])
+    inner: dict[str, Schema] = schema.pop("$defs", {})
+    _inline(schema, inner)
     return schema
+
+
+def _inline(schema: Schema, inner: dict[str, Schema]) -> None:
+    """Sections within the section in place of references to them; defaults as a campaign has them."""
+    for key, value in schema.get("properties", {}).items():
+        own = [kind for kind in value.get("anyOf", [value]) if "$ref" in kind]
+        if own:
+            found = dict(inner[own[0]["$ref"].rpartition("/")[2]])
+            _inline(found, inner)
+            rest = {k: v for k, v in value.items() if k not in ("anyOf", "$ref")}
+            schema["properties"][key] = {**found, **rest}
+        elif "default" in value:
+            value["default"] = _written(value, value["default"])
+
+
+def _written(value: Schema, default: Any) -> Any:
+    write = _WRITTEN.get(value.get("title", ""))
+    if isinstance(default, list | tuple):
+        return [_written(value["items"], item) for item in default]
+    return write(default) if write is not None else default
 
 
 def _section(key: str, definitions: dict[str, Schema]) -> Schema:
@@ -93,7 +121,11 @@ def _metrics(options: type[PluginOptions], prefix: str, definitions: dict[str, S
     metric = {
         **core,
         "title": "metric",
-        "properties": {**core["properties"], **own.get("properties", {})},
+        "properties": {
+            **core["properties"],
+            "history": {**own, "description": core["properties"]["history"]["description"]},
+            **own.get("properties", {}),
+        },
         "required": [*core["required"], *own.get("required", [])],
     }
     return {"type": "object", "minProperties": 1, "additionalProperties": metric}

@@ -5,22 +5,24 @@ Durations are integer microseconds and shares integer millionths, whatever unit 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from itertools import pairwise
+from math import isfinite
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from blackopt.campaign.base import CampaignName, MetricName, Section, UnitName, derived
+from blackopt.campaign.quiet import Quiet
 from blackopt.campaign.units import (
     Duration,
     Limit,
     PositiveDuration,
     PositiveShare,
     Share,
+    Spread,
+    format_share,
     parse_duration,
     parse_share,
 )
@@ -28,51 +30,13 @@ from blackopt.protocols import (
     Clock,
     Evaluator,
     Optimizer,
-    OptimizerOptions,
-    PluginOptions,
     Policy,
     Source,
     Target,
 )
 
-Document: TypeAlias = dict[str, Any]
-"""JSON-able; references to secrets are as they were written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a kind of name is spelled, as a pattern and in words."""
-
-    pattern: str
-    rule: str
-
-    def __call__(self, name: str) -> str:
-        """The name.
-
-        Raises:
-            PydanticCustomError: it is spelled otherwise.
-        """
-        if re.fullmatch(self.pattern, name) is None:
-            raise PydanticCustomError("spelling", "is not such a name", {"hint": self.rule})
-        return name
-
-
-CAMPAIGN_NAME = Spelling(
-    r"[a-z0-9][a-z0-9-]{0,62}", "lower-case letters, digits and dashes, at most 63, such as email-offer"
-)
-METRIC_NAME = Spelling(
-    r"[A-Za-z][A-Za-z0-9_.-]{0,62}", "a letter, then letters, digits, _ . -, at most 63 in all"
-)
-UNIT_NAME = Spelling(r"[A-Za-z][A-Za-z0-9_-]{0,62}", "a letter, then letters, digits, _ -, at most 63 in all")
-
-
-def _pattern(spelling: Spelling) -> Any:
-    return Field(json_schema_extra={"pattern": f"^{spelling.pattern}$"})
-
-
-CampaignName = Annotated[str, AfterValidator(CAMPAIGN_NAME), _pattern(CAMPAIGN_NAME)]
-MetricName = Annotated[str, AfterValidator(METRIC_NAME), _pattern(METRIC_NAME)]
-UnitName = Annotated[str, AfterValidator(UNIT_NAME), _pattern(UNIT_NAME)]
+EVERYTHING = parse_share("100%")
+HALF = EVERYTHING // 2
 
 
 def _version_1(version: int) -> int:
@@ -92,25 +56,12 @@ def _metric_error(says: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("metric", "{says}", {"says": says, "hint": hint})
 
 
-def _derived(schema: dict[str, Any]) -> None:
-    """The field's default depends on other keys, so the JSON Schema names none."""
-    schema.pop("default", None)
-
-
 class Form(StrEnum):
     """The three forms of a campaign."""
 
     PRODUCTION = "production"  # push, measure, traffic, schedule: candidates are served to live traffic
     EVALUATION = "evaluation"  # evaluate: blackopt runs the candidates itself
     MANUAL = "manual"  # neither: candidates are asked and told by hand
-
-
-class Section(BaseModel):
-    """Base of the core's sections: unknown keys are errors, nothing is coerced, nothing changes."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
 
 
 class Head(Section):
@@ -122,8 +73,18 @@ class Head(Section):
     name: CampaignName
     """Name of the campaign: lower-case letters, digits and dashes. Part of what assigns a unit to an arm."""
 
-    ledger: Annotated[str, Field(min_length=1)] | None = Field(default=None, json_schema_extra=_derived)
+    ledger: Annotated[str, Field(min_length=1)] | None = Field(default=None, json_schema_extra=derived)
     """File of the ledger, relative to the campaign file. Default: `<name>.db`."""
+
+
+class Anchor(Section):
+    """An event of the unit's own at which a metric starts to look."""
+
+    event: MetricName
+    """Name of the event, as the source knows it. Units without it have no metric."""
+
+    within: PositiveDuration
+    """How long after the exposure it must come; maturity waits for that too."""
 
 
 class Metric(Section):
@@ -138,23 +99,37 @@ class Metric(Section):
     lag: Duration = 0
     """What the source needs after that to have everything."""
 
+    bake: Duration = 0
+    """How long after that the metric is still undone, such as by chargebacks and refunds."""
+
+    anchor: Anchor | None = Field(default=None, json_schema_extra=derived)
+    """Where the metric's window starts. Default: at the unit's first exposure."""
+
     min_units: Annotated[int, Field(ge=1)] = 1
     """With fewer units in an arm the metric has no value."""
 
     min_events: Annotated[int, Field(ge=0)] = 0
     """The same for units that succeeded, paid or ordered, whatever the metric is about."""
 
-    day: Annotated[int, Field(ge=0)] | None = Field(default=None, json_schema_extra=_derived)
+    day: Annotated[int, Field(ge=0)] | None = Field(default=None, json_schema_extra=derived)
     """Of a `retention`: it counts the units that are active on this day after exposure, exactly."""
 
-    cap: Annotated[float, Field(gt=0)] | None = Field(default=None, json_schema_extra=_derived)
+    within: bool = False
+    """Of a `retention`: it counts the units that are active on any of the days 1 to `day`, in place of that
+    day exactly."""
+
+    cap: Annotated[float, Field(gt=0)] | None = Field(default=None, json_schema_extra=derived)
     """Of a `revenue`: the most that counts for one unit, fixed in advance from the history of the control."""
 
-    quantile: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=_derived)
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=derived)
     """Of a `quantile`: which one, between 0 and 1."""
 
     cuped: bool = False
     """Of a `mean`, `revenue` or `ratio`: adjust for a covariate from before the exposure."""
+
+    history: dict[str, Any] | None = Field(default=None, json_schema_extra=derived)
+    """The source's keys of this metric, all of them, with which it is asked about the control in the past,
+    before the campaign."""
 
     @model_validator(mode="after")
     def _keys_of_the_kind(self) -> Metric:
@@ -168,9 +143,37 @@ class Metric(Section):
             raise _metric_error(f"a {self.kind} is not adjusted", f"`cuped` belongs to {', '.join(CUPED)}")
         if self.min_events and self.kind in ("quantile", "value"):
             raise _metric_error(f"a {self.kind} counts no events", "remove `min_events`")
+        if self.within and self.kind != "retention":
+            raise _metric_error("`within` belongs to a retention", "remove it, or write kind: retention")
+        if self.within and not self.day:
+            raise _metric_error("no day lies between day 1 and day 0", "a later `day`, or without `within`")
         if self.day is not None and self.window < (self.day + 1) * _DAY:
             ends = f"{self.day + 1}d"
             raise _metric_error(f"its window ends before day {self.day} does", f"at least window: {ends}")
+        return self
+
+
+class Surrogate(Section):
+    """A faster metric that ranks candidates while the search goes on. It never promotes one: confirmations
+    and promotions wait for the objective itself."""
+
+    metric: MetricName
+    """One of `measure.metrics` that matures before the objective."""
+
+    slope: float
+    """The objective's effect for each unit of this metric's effect, from earlier experiments. Negative where
+    one falls as the other rises."""
+
+    error: Spread
+    """Standard deviation of what the slope misses: how far the objective's effect lies from `slope` times the
+    surrogate's, sampling noise apart. A share or a number, as `effect` has it."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Surrogate:
+        if not isfinite(self.slope) or self.slope == 0:
+            raise PydanticCustomError(
+                "slope", "`slope` must be finite and not 0", {"hint": "such as slope: 0.4"}
+            )
         return self
 
 
@@ -188,6 +191,9 @@ class Objective(Section):
 
     effect: Literal["relative", "absolute"] = "relative"
     """With `relative_to`: the arm's value over the control's minus 1, or their difference."""
+
+    surrogate: Surrogate | None = Field(default=None, json_schema_extra=derived)
+    """With `relative_to`: a metric that matures sooner, from which the search is told."""
 
     @model_validator(mode="after")
     def _one_direction(self) -> Objective:
@@ -222,7 +228,7 @@ class Guardrail(Section):
     at_least: Limit | None = None
     """The same, from below."""
 
-    min_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=_derived)
+    min_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=derived)
     """Fewer units in an arm decide nothing. Default: the metric's `min_units`."""
 
     min_events: Annotated[int, Field(ge=0)] = 10
@@ -233,24 +239,24 @@ class Guardrail(Section):
     """Probability at most that a candidate which is not beyond the bound is ever withdrawn, however often it
     is looked at."""
 
-    expected_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=_derived)
+    expected_units: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=derived)
     """Units of an arm when its window is complete; harm is found soonest at a quarter of that. Default: 4
     times the larger of `min_units` and 1000."""
 
-    lasting: PositiveDuration | None = Field(default=None, alias="for", json_schema_extra=_derived)
+    lasting: PositiveDuration | None = Field(default=None, alias="for", json_schema_extra=derived)
     """For operational metrics (errors, a 99th percentile), in place of a test: crossed only when every
     reading has been beyond the bound for so long."""
 
-    silent_after: PositiveDuration | None = Field(default=None, json_schema_extra=_derived)
-    """A candidate without data for so long is withdrawn too. Default: the metric's `window` and `lag`, and
-    2 times `schedule.poll`."""
+    silent_after: PositiveDuration | None = Field(default=None, json_schema_extra=derived)
+    """A candidate without data for so long is withdrawn too. Default: what the metric takes to mature
+    (`anchor.within`, `window`, `lag` and `bake`), and 2 times `schedule.poll`."""
 
     @model_validator(mode="after")
     def _one_side(self) -> Guardrail:
         if (self.at_most is None) == (self.at_least is None):
             hint = {"hint": 'such as at_most: "1.05 * control"'}
             raise PydanticCustomError("side", "needs exactly one of `at_most` and `at_least`", hint)
-        if self.alpha >= EVERYTHING // 2:
+        if self.alpha >= HALF:
             raise PydanticCustomError("level", "`alpha` must be less than 50%", {"hint": "such as alpha: 5%"})
         tested = self.model_fields_set & {"alpha", "expected_units", "min_events"}
         if self.lasting is not None and tested:
@@ -272,7 +278,7 @@ class Traffic(Section):
     control: Share = 0
     """Part of those that serves the incumbent; 1/(1 + sqrt(k)) beside k arms gives the least variance."""
 
-    arms: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, json_schema_extra=_derived)
+    arms: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, json_schema_extra=derived)
     """Candidates served at once. Default: the optimizer's `population`, else `budget.max_in_flight`."""
 
 
@@ -282,7 +288,7 @@ class Budget(Section):
     trials: Annotated[int, Field(ge=1)]
     """Candidates that the optimizer may ask for."""
 
-    max_in_flight: Annotated[int, Field(ge=1)] = Field(default=0, json_schema_extra=_derived)
+    max_in_flight: Annotated[int, Field(ge=1)] = Field(default=0, json_schema_extra=derived)
     """Candidates asked and not told. Default: `traffic.arms`, else the optimizer's `population`, else 1."""
 
     confirm: Annotated[int, Field(ge=0)] = 0
@@ -304,8 +310,15 @@ class Schedule(Section):
     deadline: PositiveDuration = parse_duration("30d")
     """Counted from the window's end: a candidate whose metric has not matured by then is told as expired."""
 
-    lease: PositiveDuration = Field(default=0, json_schema_extra=_derived)
+    lease: PositiveDuration = Field(default=0, json_schema_extra=derived)
     """A module stops serving a candidate this long after the last order. Default: 3 times `poll`."""
+
+    quiet: Quiet | None = Field(default=None, json_schema_extra=derived)
+    """When nothing new is started, such as at night and at weekends."""
+
+    whole_weeks: bool = False
+    """Windows of confirmations and promotions last a multiple of 7 days, rounded up, so that each weekday
+    counts alike."""
 
     @model_validator(mode="after")
     def _three_polls(self) -> Schedule:
@@ -315,115 +328,61 @@ class Schedule(Section):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSection:
-    """A section that a plug-in answers for. Its options may hold secrets and are not in its repr.
-
-    Attributes:
-        use: name of the plug-in.
-        options: an instance of the plug-in's ``Options``.
-    """
-
-    use: str
-    options: PluginOptions = field(repr=False)
+def _rising(ramp: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise(ramp)):
+        raise PydanticCustomError("ramp", "must rise from step to step", {"hint": "such as [1%, 5%, 25%]"})
+    if ramp[-1] > HALF:
+        hint = {"hint": "at most 50%: a control of the same size runs beside it"}
+        raise PydanticCustomError("ramp", f"{format_share(ramp[-1])} leaves no equal control", hint)
+    return ramp
 
 
-@dataclass(frozen=True, slots=True)
-class OptimizerSection(PluginSection):
-    """``optimizer``."""
+class Promotion(Section):
+    """How the recommendation becomes the incumbent: a test on fresh units, a ramp, an adoption, a holdback.
+    May be edited until a promotion starts."""
 
-    options: OptimizerOptions = field(repr=False)
+    looks: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often the test is looked at, each time with the fresh units of one more window; 1 is a fixed
+    horizon."""
 
+    window: PositiveDuration | None = Field(default=None, json_schema_extra=derived)
+    """How long the arms of one look are served. Default: `schedule.window`; whole weeks if
+    `schedule.whole_weeks` says so."""
 
-@dataclass(frozen=True, slots=True)
-class MetricSpec:
-    """One entry of ``measure.metrics``: what :class:`Metric` says, and the source's own options."""
+    alpha: PositiveShare = parse_share("2.5%")
+    """Probability at most, over all looks, that a recommendation which is no better passes the test;
+    one-sided."""
 
-    kind: str
-    window: int
-    lag: int
-    min_units: int
-    options: PluginOptions = field(repr=False)
-    min_events: int = 0
-    cap: float | None = None
-    quantile: float | None = None
-    cuped: bool = False
+    share: PositiveShare = parse_share("50%")
+    """Part of the campaign's traffic that gets the recommendation while it is tested; the rest is the
+    control."""
 
+    ramp: Annotated[tuple[PositiveShare, ...], Field(min_length=1), AfterValidator(_rising)] = tuple(
+        parse_share(step) for step in ("1%", "5%", "10%", "25%", "50%")
+    )
+    """Parts of all units that get the recommendation, step after step, each beside a control of the same
+    size."""
 
-@dataclass(frozen=True, slots=True)
-class MeasureSection(PluginSection):
-    """``measure``."""
+    step: PositiveDuration | None = Field(default=None, json_schema_extra=derived)
+    """How long one step of the ramp lasts. Default: `schedule.window`."""
 
-    metrics: Mapping[str, MetricSpec]
+    holdback: Share = parse_share("5%")
+    """Part of all units that keeps the old incumbent after the adoption, so that the effect goes on being
+    measured; at most 50%."""
 
+    holdback_for: PositiveDuration = parse_duration("28d")
+    """How long it is kept."""
 
-@dataclass(frozen=True, slots=True)
-class GuardrailSpec:
-    """One of ``guardrails``, with its defaults filled in; the bound as :class:`Guardrail` gives it.
-
-    Attributes:
-        alpha: a probability; here no share any more.
-        expected_units: None where nobody said.
-        lasting: what the campaign writes as ``for``, in microseconds; None for a test.
-        silent_after: microseconds.
-    """
-
-    metric: str
-    at_most: str | float | None
-    at_least: str | float | None
-    min_units: int
-    min_events: int
-    alpha: float
-    expected_units: int | None
-    lasting: int | None
-    silent_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficSpec:
-    """``traffic``, with its defaults filled in; shares in millionths."""
-
-    unit: str
-    share: int
-    control: int
-    arms: int
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignSpec:
-    """A campaign that has passed every check that needs no network.
-
-    Attributes:
-        file: as the user named it; for messages.
-        base: directory that relative paths start from.
-        ledger: path of the ledger.
-        mode: which of the three forms it has.
-        push, measure, traffic, schedule: all present in production, all None otherwise.
-        evaluate: present in an evaluation, None otherwise.
-        document: what was written, in canonical units, references to secrets as they were written.
-        canonical: the document as text.
-        sha256: hex digest of what must not change once the campaign has started (:func:`frozen`).
-    """
-
-    name: str
-    file: str
-    base: Path
-    ledger: Path
-    mode: Form
-    clock: PluginSection
-    policy: PluginSection
-    optimizer: OptimizerSection
-    push: PluginSection | None
-    measure: MeasureSection | None
-    evaluate: PluginSection | None
-    objective: Objective
-    guardrails: tuple[GuardrailSpec, ...]
-    traffic: TrafficSpec | None
-    budget: Budget
-    schedule: Schedule | None
-    document: Document = field(repr=False)
-    canonical: str = field(repr=False)
-    sha256: str
+    @model_validator(mode="after")
+    def _levels(self) -> Promotion:
+        for key, says, hint in (
+            ("alpha", "`alpha` must be less than 50%" if self.alpha >= HALF else "", "such as alpha: 2.5%"),
+            ("share", "`share` leaves no control" if self.share == EVERYTHING else "", "such as share: 50%"),
+            ("holdback", "`holdback` must be at most 50%" if self.holdback > HALF else "", "such as 5%"),
+        ):
+            if says:
+                raise PydanticCustomError(key, "{says}", {"says": says, "hint": hint})
+        return self
 
 
 CORE: dict[str, type[Section]] = {
@@ -432,6 +391,7 @@ CORE: dict[str, type[Section]] = {
     "traffic": Traffic,
     "budget": Budget,
     "schedule": Schedule,
+    "promotion": Promotion,
 }
 """Sections of the core; ``guardrails`` is a list of them."""
 
@@ -447,6 +407,7 @@ PLUGINS: dict[str, tuple[str, type]] = {
 
 REQUIRED = ("version", "name", "policy", "optimizer", "objective", "budget")
 PRODUCTION = ("push", "measure", "traffic", "schedule")
-KEYS = (*Head.model_fields, *PLUGINS, *CORE)
+IN_PRODUCTION = (*PRODUCTION, "guardrails", "promotion")
+"""Sections that only a campaign in production has; the first ones are required there."""
 
-EVERYTHING = parse_share("100%")
+KEYS = (*Head.model_fields, *PLUGINS, *CORE)

@@ -9,19 +9,17 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from blackopt import plugins
+from blackopt.campaign.base import METRIC_NAME, Section
 from blackopt.campaign.findings import Findings
-from blackopt.campaign.schema import (
-    METRIC_NAME,
-    PLUGINS,
+from blackopt.campaign.schema import PLUGINS, Metric
+from blackopt.campaign.secrets import References, find_plain_passwords, has_reference, report_plain_secret
+from blackopt.campaign.specs import (
     Document,
     MeasureSection,
-    Metric,
     MetricSpec,
     OptimizerSection,
     PluginSection,
-    Section,
 )
-from blackopt.campaign.secrets import References, find_plain_passwords, has_reference, report_plain_secret
 from blackopt.campaign.validation import secret_paths, validate
 from blackopt.diagnostics import KeyPath
 from blackopt.errors import ConfigurationError
@@ -64,28 +62,12 @@ class Sections:
         if found is None or declared is None:
             return None
         valid = self._options(found[0].Options, found[1], ("measure",))
-        if valid is None or any(options is None for _, options in declared.values()):
+        metrics = {name: spec for name, spec in declared.items() if spec is not None}
+        if valid is None or len(metrics) < len(declared):
             return None
-        metrics = {
-            name: MetricSpec(
-                core.kind,
-                core.window,
-                core.lag,
-                core.min_units,
-                options,
-                core.min_events,
-                core.cap,
-                core.quantile,
-                core.cuped,
-            )
-            for name, (core, options) in declared.items()
-            if options is not None
-        }
         return MeasureSection(data["use"], valid, MappingProxyType(metrics))
 
-    def _metrics(
-        self, data: Any, model: type[PluginOptions] | None
-    ) -> dict[str, tuple[Metric, PluginOptions | None]] | None:
+    def _metrics(self, data: Any, model: type[PluginOptions] | None) -> dict[str, MetricSpec | None] | None:
         path: KeyPath = ("measure", "metrics")
         if not isinstance(data, dict) or self.findings.is_broken(path):
             return None
@@ -94,22 +76,45 @@ class Sections:
             message = "must be a mapping of metrics" if "metrics" in data else "is required"
             self.findings.add(path, message, "such as visit_14d: {kind: proportion, window: 14d}")
             return None
-        result: dict[str, tuple[Metric, PluginOptions | None]] = {}
-        complete = True
+        result: dict[str, MetricSpec | None] = {}
         for name, metric in metrics.items():
             at = (*path, name)
             if re.fullmatch(METRIC_NAME.pattern, name) is None:
                 self.findings.add(at, "is not a name for a metric", METRIC_NAME.rule, key=True)
             core = self._metric(metric, at)
-            if core is None:
-                complete = False
-                continue
-            own = {key: value for key, value in metric.items() if key not in Metric.model_fields}
-            result[name] = (
-                core,
-                self._options(model, own, at, beside=Metric.model_fields) if model is not None else None,
+            result[name] = self._metric_spec(core, metric, model, at) if core and model else None
+        return result
+
+    def _metric_spec(
+        self, core: Metric, written: Document, model: type[PluginOptions], path: KeyPath
+    ) -> MetricSpec | None:
+        own = {key: value for key, value in written.items() if key not in Metric.model_fields}
+        options = self._options(model, own, path, beside=Metric.model_fields)
+        history = None
+        if core.history is not None:
+            history = self._options(model, core.history, (*path, "history"))
+            if history is None:
+                return None
+        return (
+            None
+            if options is None
+            else MetricSpec(
+                kind=core.kind,
+                window=core.window,
+                lag=core.lag,
+                min_units=core.min_units,
+                options=options,
+                min_events=core.min_events,
+                cap=core.cap,
+                quantile=core.quantile,
+                cuped=core.cuped,
+                bake=core.bake,
+                anchor=core.anchor,
+                day=core.day,
+                within=core.within,
+                history=history,
             )
-        return result if complete else None
+        )
 
     def _metric(self, metric: Any, path: KeyPath) -> Metric | None:
         if self.findings.is_broken(path):
@@ -118,7 +123,8 @@ class Sections:
             self.findings.add(path, "must be a mapping", "such as {kind: proportion, window: 14d}")
             return None
         core = {key: value for key, value in metric.items() if key in Metric.model_fields}
-        self.references.refuse(core, path)
+        plain = {key: value for key, value in core.items() if key != "history"}  # that is the source's
+        self.references.refuse(plain, path)
         return validate(Metric, core, path, self.findings)
 
     def _plugin(self, key: str, data: Any) -> tuple[type[Any], Document] | None:

@@ -130,6 +130,24 @@ def check_bound(value: object) -> str | float:
     return f"{factor!r} * control"
 
 
+def parse_spread(value: object) -> float:
+    """A standard deviation: ``0.02`` for ``2%``, or a number of at least 0 as it is.
+
+    Raises:
+        PydanticCustomError: anything else; its context has a ``hint``.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and _SHARE.fullmatch(value.strip()):
+        return parse_share(value) / MILLION
+    raise _wrong("spread", "must be a share, or a number of at least 0", "such as 2% or 0.02")
+
+
+def whole_weeks(duration_us: int) -> int:
+    """The least multiple of 7 days that is as long as a duration, in microseconds."""
+    return -(-duration_us // UNITS_US["w"]) * UNITS_US["w"]
+
+
 def _positive_duration(us: int) -> int:
     if us == 0:
         raise _wrong("duration", "must be longer than nothing", "")
@@ -174,3 +192,10 @@ Limit = Annotated[
     WithJsonSchema({"type": ["number", "string"], "title": "bound", "examples": [0.02, "1.05 * control"]}),
 ]
 """A number, or text of the form ``1.05 * control``."""
+
+Spread = Annotated[
+    float,
+    PlainValidator(parse_spread),
+    WithJsonSchema({"type": ["number", "string"], "title": "share or number", "examples": ["2%", 0.02]}),
+]
+"""A number of at least 0; a share as its fraction."""

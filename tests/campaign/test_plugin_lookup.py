@@ -104,7 +104,7 @@ def test_what_cannot_be_used_says_why_and_what_to_do(name: str, what: str, why: 
 def test_an_evaluator_is_no_target() -> None:
     error = failure_of("connectors", "t-call", Target)
     assert error.what == "the connector `t-call` is not a Target"
-    assert error.why == "it has no withdraw(), observe()"
+    assert error.why == "it has no withdraw(), adopt(), observe(), incumbent()"
 
 
 def test_a_name_that_two_packages_bring_is_refused(install: Callable[..., None]) -> None:
