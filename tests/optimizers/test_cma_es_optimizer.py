@@ -95,7 +95,8 @@ def test_a_late_result_from_far_away_is_used_and_does_not_blow_up_the_step_size(
     after = es.dump()["memory"]["distribution"]
     assert after["count"] == before["count"] + 1
     step = (
-        np.linalg.solve(before["axes"] * before["lengths"], after["mean"] - before["mean"]) / before["sigma"]
+        np.linalg.solve(before["model"]["B"] * before["model"]["D"], after["mean"] - before["mean"])
+        / before["sigma"]
     )
     assert 0.5 < np.linalg.norm(step) <= 4**0.5 + 2 * 4 / 6 + 1e-9
     assert after["sigma"] < 3 * before["sigma"]
