@@ -158,15 +158,15 @@ def judge(
         return Verdict(Outcome.UNDECIDED, f"{treatment.n:g} of at least {min_units:g} units")
     if bound.relative and control is None:
         return Verdict(Outcome.UNDECIDED, f"no control to compare with ({bound})")
-    if events is not None and (seen := _events(events, treatment, control, bound)) < min_events:
+    if events is not None and (seen := expected_events(bound, treatment, control, events)) < min_events:
         return Verdict(Outcome.UNDECIDED, f"{seen:.3g} of at least {min_events:g} events")
-    limit, beyond = _beyond(bound, treatment, control)
-    se = _error(bound, treatment, control, percent=percent)
+    limit, _ = _beyond(bound, treatment, control)
+    harm = excess(bound, treatment, control, percent=percent)
     reach = 0.0
-    if se is not None:
+    if harm.se is not None:
         n = treatment.n if treatment.n > 1.0 else sharpest
-        reach = se * boundary(n, alpha=alpha, sharpest=sharpest)
-    outcome = Outcome.BREACHED if beyond > reach else Outcome.OK
+        reach = harm.se * boundary(n, alpha=alpha, sharpest=sharpest)
+    outcome = Outcome.BREACHED if harm.value > reach else Outcome.OK
     return Verdict(outcome, _text(bound, treatment.value, limit, percent=percent))
 
 
@@ -198,10 +198,32 @@ def beyond_since(looks: Iterable[tuple[int, bool]]) -> int | None:
     return since
 
 
-def _events(
-    events: tuple[float, float | None], treatment: Estimate, control: Estimate | None, bound: Bound
+def excess(bound: Bound, treatment: Estimate, control: Estimate | None, *, percent: bool = False) -> Estimate:
+    """How far an arm is beyond its bound, d = T − kC or kC − T, with the SE(d) of :func:`judge`.
+
+    Args:
+        bound: what must hold.
+        treatment: the arm's estimate.
+        control: the control's; only a relative bound looks at it.
+        percent: the metric is a proportion, whose variance at a bound is known.
+
+    Raises:
+        UsageError: a relative bound without a control.
+    """
+    if bound.relative and control is None:
+        raise UsageError(f"control: expected its estimate, got none to compare with ({bound})")
+    _, beyond = _beyond(bound, treatment, control)
+    return Estimate(beyond, _error(bound, treatment, control, percent=percent), treatment.n)
+
+
+def expected_events(
+    bound: Bound, treatment: Estimate, control: Estimate | None, events: tuple[float, float | None]
 ) -> float:
-    """What the arm has, or what it would have at the control's rate (at the bound, without a control)."""
+    """The units of an arm that had an event, or that would have at the control's rate, whichever is more.
+
+    Without a control, at the rate of the bound: an arm without a single event has shown something where there
+    should have been fifty, and nothing where there should have been two.
+    """
     mine, theirs = events
     if theirs is None or control is None or control.n <= 0.0:
         expected = 0.0 if bound.relative else treatment.n * bound.number

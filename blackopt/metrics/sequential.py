@@ -153,6 +153,38 @@ def spending_bounds(
     return bounds
 
 
+def crossing(bounds: Sequence[float], drifts: Sequence[float]) -> list[float]:
+    """Probability that Z is beyond its bound for the first time at each look, where there is an effect.
+
+    Looks of their own fresh data have independent z_i ~ N(θ_i, 1), and Zₖ = Σ z_i/√k is compared with
+    bounds[k]. What drifts is taken off the bounds, B = Σ(z_i − θ_i), and integrated as in
+    :func:`spending_bounds`. Their sum is the power of the plan.
+
+    Args:
+        bounds: on Zₖ; infinite where a look cannot end it.
+        drifts: θ_i, the expected z of each look alone: its effect over its standard error.
+
+    Raises:
+        UsageError: no looks, not a drift for each bound, or one that is not finite.
+    """
+    if not bounds or len(bounds) != len(drifts) or not all(math.isfinite(drift) for drift in drifts):
+        raise UsageError(f"expected a bound and a finite drift for each look, got {bounds!r} and {drifts!r}")
+    first: list[float] = []
+    points, mass = np.zeros(1), np.ones(1)
+    moved = 0.0
+    for look, (bound, drift) in enumerate(zip(bounds, drifts, strict=True), start=1):
+        moved += drift
+        scale = math.sqrt(look)
+        # No path is further down than that: beyond an edge there, all of them are.
+        edge = max(bound * scale - moved, -_FAR * scale)
+        beyond = ((edge - points) / math.sqrt(2.0)).tolist()
+        first.append(math.fsum(0.5 * math.erfc(x) * m for x, m in zip(beyond, mass.tolist(), strict=True)))
+        if edge == -_FAR * scale:
+            return first + [0.0] * (len(bounds) - look)
+        points, mass = _survivors(points, mass, 1.0, edge, scale, two_sided=False)
+    return first
+
+
 def _edge(
     points: NDArray[np.float64],
     mass: NDArray[np.float64],
