@@ -1,4 +1,4 @@
-"""Whether a recommendation may replace the incumbent: proved to be better, and no guardrail worse than allowed.
+"""Whether a recommendation may replace the incumbent: proved to be better, and no guardrail worse.
 
 The search's own best value is the luckiest of many and proves nothing. A promotion tests one recommendation,
 fixed before, against the incumbent in up to K looks. Each look is a window of its own: fresh units on a new
@@ -11,8 +11,8 @@ salt, half and half, fully matured. After each, :func:`decide` says to promote, 
   not suffice.
 
 Everything must be proved at the same look. A recommendation that lacks any one of the properties is promoted
-with at most the probability of that one test, so nothing is corrected for their number (the intersection-union
-test: Berger, Technometrics 24, 1982); more guardrails cost power, and no level.
+with at most the probability of that one test, so nothing is corrected for their number (the
+intersection-union test: Berger, Technometrics 24, 1982); more guardrails cost power, and no level.
 
 A test is refused early only for proved harm: the objective beyond −bₖ, or a guardrail as surely outside its
 bound as another is inside. That cannot raise the level. There is no other futility rule.
@@ -88,7 +88,8 @@ class Enough:
     """What would be enough for a proof, in a new test with windows of this size, with 80 % power.
 
     Attributes:
-        looks: for everything that is not proved, if it is as it was observed; None where no number would be.
+        looks: for the objective and every guardrail, if all are as they were observed; None where no number
+            would be.
         cautious: for the objective, if its effect is only at the lower quartile of what was observed; None
             where no number would be.
         text: for people.
@@ -217,19 +218,16 @@ def _observed(plan: Plan, found: Decision) -> str:
 
 def _enough(plan: Plan, found: Decision, effects: Sequence[Estimate]) -> Enough:
     """How many looks of this size would prove what is not proved, if it is as it was observed."""
-    needs: list[int | None] = []
-    says: list[str] = []
-    cautious: int | None = None
+    needed = combination.looks_needed(found.z / math.sqrt(found.looks), plan.alpha)
+    quartile = (found.z - _QUARTILE) / math.sqrt(found.looks)
+    cautious = combination.looks_needed(quartile, plan.alpha)
+    needs, says = [needed], []
     if not found.z > found.bound:
-        per_look = found.z / math.sqrt(found.looks)
-        quartile = (found.z - _QUARTILE) / math.sqrt(found.looks)
-        cautious = combination.looks_needed(quartile, plan.alpha)
-        needs.append(combination.looks_needed(per_look, plan.alpha))
         smaller = quartile * found.looks / math.fsum(1.0 / combination.standard_error(e) for e in effects)
-        says.append(_objective(plan, needs[-1], cautious, _sign(plan) * smaller))
+        says.append(_objective(plan, needed, cautious, _sign(plan) * smaller))
     for one in found.guardrails:
+        needs.append(one.needed)
         if one.standing is not Standing.HOLDS:
-            needs.append(one.needed)
             says.append(_guarded(one))
     counts = [count for count in needs if count is not None]
     return Enough(max(counts) if len(counts) == len(needs) else None, cautious, "; ".join(says))
