@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self, TypeVar, cast
 
@@ -12,7 +12,8 @@ from blackopt.campaign import CampaignSpec, changes
 from blackopt.errors import ConfigurationError, RetriableError
 from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.rows import NewCampaign
-from blackopt.protocols import Clock, Evaluator, Optimizer, Policy, Source, Target
+from blackopt.protocols import Clock, Evaluator, Optimizer, PluginOptions, Policy, Source, Target
+from blackopt.runner.checked import CheckedSource
 from blackopt.runner.evaluation import EvaluationLane
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner, optimizer_maker
@@ -27,10 +28,16 @@ class Parts:
     """The plug-ins of one campaign, built on first use and closed together."""
 
     def __init__(
-        self, spec: CampaignSpec, *, evaluator: Evaluator | None = None, clock: Clock | None = None
+        self,
+        spec: CampaignSpec,
+        *,
+        evaluator: Evaluator | None = None,
+        clock: Clock | None = None,
+        target: Target | None = None,
+        source: Source | None = None,
     ) -> None:
         self.spec = spec
-        self._evaluator, self._clock = evaluator, clock
+        self._evaluator, self._clock, self._target, self._source = evaluator, clock, target, source
         self._policy: Policy | None = None
         self._closing = ExitStack()
 
@@ -60,6 +67,8 @@ class Parts:
 
     def target(self) -> Target:
         """Where candidates are pushed."""
+        if self._target is not None:
+            return self._target
         section = self.spec.push
         if section is None:
             raise _missing(self.spec, "push")
@@ -70,10 +79,38 @@ class Parts:
 
     def source(self) -> Source:
         """Where metrics are polled."""
+        if self._source is not None:
+            return self._source
         measure = self.spec.measure
         if measure is None:
             raise _missing(self.spec, "measure")
-        metrics = {name: metric.options for name, metric in measure.metrics.items()}
+        source = self._build_source({name: metric.options for name, metric in measure.metrics.items()})
+        return CheckedSource(source, Judge(self.spec).metrics)
+
+    def history_source(self) -> Source:
+        """Where the control's past is read: the campaign's source, with what the metrics' ``history`` says.
+
+        Raises:
+            ConfigurationError: no metric has a ``history``.
+        """
+        measure = self.spec.measure
+        if measure is None:
+            raise _missing(self.spec, "measure")
+        past = {name: m.history for name, m in measure.metrics.items() if m.history is not None}
+        if not past:
+            raise ConfigurationError(
+                "no metric says how its past is read",
+                where=f"{self.spec.file}: measure.metrics",
+                why="--since and --until read the control's past, by each metric's `history`",
+                safe="nothing was read",
+                next_step="add `history`, such as history: {query: queries/past.sql}; or state --baseline",
+            )
+        return self._build_source(past)
+
+    def _build_source(self, metrics: Mapping[str, PluginOptions]) -> Source:
+        measure = self.spec.measure
+        if measure is None:
+            raise _missing(self.spec, "measure")
         source: Source = plugins.find("connectors", measure.use, role=Source)(
             measure.options, metrics, base=self.spec.base
         )

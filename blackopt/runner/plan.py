@@ -40,10 +40,12 @@ class Baseline:
     Attributes:
         mean: of a unit.
         sd: of a unit; None for a rate, whose mean says it.
+        correlation: with its covariate, for a metric with ``cuped``: of the variance, 1 − ρ² remains.
     """
 
     mean: float
     sd: float | None = None
+    correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,11 @@ def _cv(spec: CampaignSpec, name: str, baseline: Baseline) -> float:
         )
     if baseline.mean == 0.0:
         raise _wrong(f"{name} is 0 today", "a relative effect over nothing has no size")
-    return baseline.sd / abs(baseline.mean)
+    if baseline.correlation is not None and not spec.measure.metrics[name].cuped:
+        raise _wrong(f"{name} is not adjusted, so its covariate explains nothing", "`cuped` is not set")
+    # With the best slope, Var[Y − θX] = Var[Y]·(1 − ρ²) (Deng, Xu, Kohavi & Walker, WSDM 2013, equation 4).
+    remaining = math.sqrt(1.0 - (baseline.correlation or 0.0) ** 2)
+    return remaining * baseline.sd / abs(baseline.mean)
 
 
 def _wrong(what: str, why: str, next_step: str = "mend the option, then plan again") -> ConfigurationError:
