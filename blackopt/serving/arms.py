@@ -15,16 +15,26 @@ from blackopt.errors import UsageError
 from blackopt.serving import server
 from blackopt.serving.answers import UNAVAILABLE, Answer, Refused, Rejected
 from blackopt.serving.kill import KillFile
-from blackopt.serving.live import Assignment, LiveArm, View
-from blackopt.serving.orders import MAX_BODY, PROTOCOL, WHOLE, malformed, parse_push, parse_withdraw
+from blackopt.serving.live import Assignment, Incumbent, LiveArm, View
+from blackopt.serving.orders import (
+    MAX_BODY,
+    PROTOCOL,
+    malformed,
+    parse_adopt,
+    parse_push,
+    parse_withdraw,
+)
+from blackopt.serving.placing import check_placement
 from blackopt.serving.signature import Verifier
-from blackopt.serving.state import Applied, Memory, StateFile
+from blackopt.serving.state import Adopted, Applied, Memory, StateFile
 from blackopt.traffic import bucket
-from blackopt.types import Artifact, Outcome, Placement, Push, Slice, Withdraw
+from blackopt.types import Adopt, Artifact, Outcome, Push, Withdraw
 
 T = TypeVar("T")
 
 WEEK_S = 7 * 86_400.0
+_KILLED = "killed: the module's kill file is present"
+_METHODS = {"push": "POST", "withdraw": "POST", "adopt": "POST", "live": "GET"}
 
 _log = logging.getLogger("blackopt.serving")
 
@@ -38,21 +48,24 @@ def uptime() -> float:
 class Arms(Generic[T]):
     """What a production module embeds: it takes orders over HTTP and says what to serve to each unit.
 
-    Every arm is leased: unless its push is repeated, it ends by itself, and its units get the incumbent.
+    Every arm is leased: unless its push is repeated, it ends by itself, and its units get the incumbent: the
+    one that their campaign has adopted, or else the module's own. An adopted one stays until the next.
     Orders may come from any thread; :meth:`assign` takes no lock. One process owns a ``state`` file.
 
     Args:
         accept: the module's own last check, e.g. :func:`within`; raises :class:`Refused` for what it will not
             serve. Anything else that it raises refuses the artifact as well.
-        incumbent: what is served to everyone outside an arm.
+        incumbent: what is served to everyone outside an arm, where their campaign has adopted no other.
         secrets: that orders are signed with, the current and, during a rotation, the previous one. Empty:
             unsigned orders are taken from anyone who can reach the module.
-        load: makes of an artifact what the module works with, once per push and before the push takes effect.
-        state: file that keeps what was ordered over restarts; without it, a restart forgets fences.
+        load: makes of an artifact what the module works with, once per order and before it takes effect.
+        state: file that keeps what was ordered over restarts; without it, a restart forgets fences and what
+            was adopted.
         max_share: part of all units, in (0, 1], that the arms of one campaign may have together, without the
             control.
         max_ttl_s: the longest lease, in seconds, that an order may ask for.
-        kill_file: while this file exists, everything is the incumbent; looked up at most once a second.
+        kill_file: while this file exists, everything is ``incumbent``, also where another was adopted; looked
+            up at most once a second.
         clock: seconds, never going back; for leases.
         wall: seconds since 1970, UTC; for the timestamps of signatures, and for nothing else.
 
@@ -119,12 +132,12 @@ class Arms(Generic[T]):
         self._max_share, self._max_ttl_s = max_share, max_ttl_s
         self._killed = KillFile(kill_file).present
         self._clock = clock
-        self._incumbent: Assignment[T] = Assignment(None, 0, incumbent, self._load(incumbent))
+        configured: Assignment[T] = Assignment(None, 0, incumbent, self._load(incumbent))
         self._lock = threading.Lock()
-        self._view: View[T] = View.of({}, self._incumbent)
         self._state = StateFile(state) if state is not None else None
         self._memories: dict[str, Memory] = self._state.load() if self._state is not None else {}
         self._durable = self._memories
+        self._view: View[T] = View.of(configured, self._readopted(), {})
 
     # -- what the module calls for every request
 
@@ -140,15 +153,23 @@ class Arms(Generic[T]):
         # Checked even where no arm is live: a mistake must not surface on the day of the first push.
         if not isinstance(unit, str):
             raise UsageError(f"unit: expected a string, got {type(unit).__name__}")
-        now = self._clock()
-        window = self._view.windows.get(campaign)
-        if window is None or now >= window.expires or self._killed(now):
-            return self._incumbent
+        # One read of the view: the arms, the control and the incumbent of one moment.
+        now, view = self._clock(), self._view
+        if self._killed(now):
+            return view.configured
+        window, incumbent = view.windows.get(campaign), view.incumbent(campaign)
+        if window is None or now >= window.expires:
+            return incumbent
         try:
             at = bucket(campaign, window.placement.salt, unit)
         except UsageError:
-            return self._incumbent
-        return window.find(at, now) or self._incumbent
+            return incumbent
+        return window.find(at, now) or incumbent
+
+    def incumbent(self, campaign: str) -> Assignment[T]:
+        """What everyone outside the campaign's arms gets, for modules that split no traffic."""
+        view = self._view
+        return view.configured if self._killed(self._clock()) else view.incumbent(campaign)
 
     def arm(self, campaign: str, name: str) -> Assignment[T] | None:
         """A live arm by name, for modules that split no traffic; None if it is not live."""
@@ -167,7 +188,8 @@ class Arms(Generic[T]):
 
         Args:
             method: ``GET`` or ``POST``.
-            path: whose last segment is ``push``, ``withdraw`` or ``live``; the rest is the module's own.
+            path: whose last segment is ``push``, ``withdraw``, ``adopt`` or ``live``; the rest is the
+                module's own.
             headers: by name, in any case.
             body: raw, as received: the signature covers its bytes.
 
@@ -200,9 +222,9 @@ class Arms(Generic[T]):
 
     def _route(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         verb = path.partition("?")[0].rstrip("/").rpartition("/")[2]
-        expected = {"push": "POST", "withdraw": "POST", "live": "GET"}.get(verb)
+        expected = _METHODS.get(verb)
         if expected is None:
-            raise Rejected(404, f"malformed: no {verb!r} here; there are push, withdraw and live")
+            raise Rejected(404, f"malformed: no {verb!r} here; there are {', '.join(_METHODS)}")
         if method.upper() != expected:
             raise Rejected(405, f"malformed: {verb} takes {expected}, got {method}")
         if len(body) > MAX_BODY:
@@ -214,9 +236,13 @@ class Arms(Generic[T]):
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise malformed(f"content-type: expected application/json, got {headers.get('content-type')!r}")
         key = headers.get("idempotency-key", "")
-        return (
-            self._push(parse_push(body, key)) if verb == "push" else self._withdraw(parse_withdraw(body, key))
-        )
+        match verb:
+            case "push":
+                return self._push(parse_push(body, key))
+            case "withdraw":
+                return self._withdraw(parse_withdraw(body, key))
+            case _:
+                return self._adopt(parse_adopt(body, key))
 
     def _push(self, order: Push) -> Answer:
         # Checking and loading may be slow, and must not hold up a withdrawal: they are done outside the lock.
@@ -231,9 +257,9 @@ class Arms(Generic[T]):
                 raise
             outcome = Outcome.REPEATED if order.trial in memory.applied else Outcome.APPLIED
             self._remember(order.campaign, memory.with_applied(order))
-            arms = self._in_window(order, now)
+            arms = self._view.beside(order, now)
             arms[order.campaign, order.trial] = LiveArm(order, now + order.ttl_s, assignment)
-            self._view = View.of(arms, self._incumbent)
+            self._view = self._view.with_arms(arms)
         return Answer.of(200, outcome)
 
     def _withdraw(self, order: Withdraw) -> Answer:
@@ -243,30 +269,34 @@ class Arms(Generic[T]):
             arms = self._view.unlapsed(self._clock())
             arms.pop((order.campaign, order.trial), None)
             # Stopping is safe, so it comes first: it holds even where it cannot be written down.
-            self._view = View.of(arms, self._incumbent)
+            self._view = self._view.with_arms(arms)
             self._memories = self._with(order.campaign, memory.with_withdrawn(order.trial))
             self._save(self._memories)
         return Answer.of(200, outcome)
 
+    def _adopt(self, order: Adopt) -> Answer:
+        ready = self._prepare_incumbent(order.campaign, order.artifact)  # outside the lock, as for a push
+        with self._lock:
+            memory = self._fence(order)
+            try:
+                incumbent = self._permit_adoption(order, memory, ready)
+            except Rejected:
+                self._remember(order.campaign, memory)
+                raise
+            adopted = Adopted.of(order)
+            outcome = Outcome.REPEATED if adopted == memory.adopted else Outcome.APPLIED
+            self._remember(order.campaign, memory.with_adopted(adopted))
+            self._view = self._view.with_incumbent(order.campaign, Incumbent(adopted, incumbent))
+        return Answer.of(200, outcome)
+
     def _live(self) -> Answer:
-        now = self._clock()
-        arms = {} if self._killed(now) else self._view.unlapsed(now)
-        live = [
-            {
-                "campaign": arm.order.campaign,
-                "trial": arm.order.trial,
-                "arm": arm.order.arm,
-                "epoch": arm.order.epoch,
-                "sha256": arm.order.artifact.sha256,
-                "expires_in_s": arm.expires - now,
-            }
-            for _, arm in sorted(arms.items(), key=lambda item: item[0])
-        ]
-        return Answer(200, json.dumps({"protocol": PROTOCOL, "live": live}).encode())
+        now, view = self._clock(), self._view
+        listing = view.listing(now, _KILLED if self._killed(now) else "")
+        return Answer(200, json.dumps({"protocol": PROTOCOL, **listing}).encode())
 
     # -- the rules, in the order in which docs/protocol.md gives them
 
-    def _fence(self, order: Push | Withdraw) -> Memory:
+    def _fence(self, order: Push | Withdraw | Adopt) -> Memory:
         """The campaign's memory with the order's epoch; refuses an epoch that is over."""
         memory = self._memories.get(order.campaign, Memory())
         if order.epoch < memory.epoch:
@@ -284,51 +314,28 @@ class Arms(Generic[T]):
             what = "artifact" if before.sha256 != order.artifact.sha256 else "placement"
             raise Rejected(422, f"conflict: trial {order.trial} was pushed with another {what}")
         if self._killed(now):
-            raise Rejected(503, "killed: the module's kill file is present", outcome=UNAVAILABLE)
+            raise Rejected(503, _KILLED, outcome=UNAVAILABLE)
         if order.ttl_s > self._max_ttl_s:
             raise Rejected(422, f"lease: ttl_s is {order.ttl_s!r}; at most {self._max_ttl_s!r} here")
         if isinstance(ready, Refused):
             raise Rejected(422, f"bounds: {ready.reason}")
         if order.placement is not None:
-            self._place(order, order.placement, memory, now)
+            live = [arm.order for arm in self._view.beside(order, now).values()]
+            check_placement(order, order.placement, memory, live, self._max_share)
         return ready
 
-    def _place(self, order: Push, placement: Placement, memory: Memory, now: float) -> None:
-        """Refuse a slice that is impossible, taken, or more traffic than the module lends out."""
-        own, control = placement.slice, placement.control
-        if placement.window < memory.window:
-            raise Rejected(422, f"window: {placement.window} is over; {memory.window} has been served")
-        if own.lower >= own.upper or control.lower > control.upper:
-            raise Rejected(422, f"slice: {_text(own)} or control {_text(control)} is empty or reversed")
-        if _overlap(own, control):
-            raise Rejected(422, f"slice: {_text(own)} overlaps the control's {_text(control)}")
-        share = own.upper - own.lower
-        for key, arm in self._in_window(order, now).items():
-            other = arm.order.placement
-            if key[0] != order.campaign or key[1] == order.trial or other is None:
-                continue
-            if (other.salt, other.control) != (placement.salt, control):
-                raise Rejected(422, f"slice: {arm.order.arm} has another salt or control in this window")
-            if _overlap(own, other.slice):
-                raise Rejected(422, f"slice: {_text(own)} overlaps {_text(other.slice)} of {arm.order.arm}")
-            share += other.slice.upper - other.slice.lower
-        if share > round(self._max_share * WHOLE):
-            raise Rejected(422, f"share: {share} millionths of all units; at most {self._max_share:.2%} here")
-
-    def _in_window(self, order: Push, now: float) -> dict[tuple[str, int], LiveArm[T]]:
-        """The unlapsed arms, without those of the campaign whose window ends when the order's begins."""
-        arms = self._view.unlapsed(now)
-        if order.placement is None:
-            return arms
-        window = order.placement.window
-
-        def ends(arm: LiveArm[T]) -> bool:
-            placement = arm.order.placement
-            return (
-                arm.order.campaign == order.campaign and placement is not None and placement.window < window
-            )
-
-        return {key: arm for key, arm in arms.items() if not ends(arm)}
+    def _permit_adoption(self, order: Adopt, memory: Memory, ready: Assignment[T] | Refused) -> Assignment[T]:
+        """Refuse an adoption for every reason but the fence; return what is to be the incumbent."""
+        before = memory.adopted
+        if before is not None and order.number < before.number:
+            raise Rejected(422, f"stale: number {order.number} is over; {before.number} has been adopted")
+        if before is not None and order.number == before.number and order.artifact != before.artifact:
+            raise Rejected(422, f"conflict: number {order.number} was adopted with another artifact")
+        if self._killed(self._clock()):
+            raise Rejected(503, _KILLED, outcome=UNAVAILABLE)
+        if isinstance(ready, Refused):
+            raise Rejected(422, f"bounds: {ready.reason}")
+        return ready
 
     def _prepare(self, order: Push) -> Assignment[T] | Refused:
         """What the order asks to serve, checked and loaded once; or why not."""
@@ -336,14 +343,44 @@ class Arms(Generic[T]):
         arm = self._view.arms.get((order.campaign, order.trial))
         if arm is not None and arm.order.artifact == order.artifact:
             return replace(arm.assignment, window=window)
+        return self._check(order.campaign, Assignment(order.arm, window, order.artifact, None))
+
+    def _prepare_incumbent(self, campaign: str, artifact: Artifact) -> Assignment[T] | Refused:
+        """The incumbent that an artifact makes, checked and loaded once; or why not."""
+        before = self._view.adopted.get(campaign)
+        if (
+            before is not None
+            and before.adopted.artifact == artifact
+            and not isinstance(before.ready, Refused)
+        ):
+            return before.ready
+        return self._check(campaign, Assignment(None, 0, artifact, None))
+
+    def _check(self, campaign: str, wanted: Assignment[None]) -> Assignment[T] | Refused:
         try:
-            self._accept(order.artifact)
-            return Assignment(order.arm, window, order.artifact, self._load(order.artifact))
+            self._accept(wanted.artifact)
+            return Assignment(wanted.arm, wanted.window, wanted.artifact, self._load(wanted.artifact))
         except Refused as refused:
             return refused
         except Exception as error:  # noqa: BLE001 - the module's code: whatever it raises, it cannot vouch for this
-            _log.exception("%s of campaign %s: the module's check failed", order.arm, order.campaign)
+            _log.exception(
+                "%s of campaign %s: the module's check failed", wanted.arm or "incumbent", campaign
+            )
             return Refused(f"the module's check failed with {type(error).__name__}: {error}")
+
+    def _readopted(self) -> dict[str, Incumbent[T]]:
+        """The adopted incumbents after a restart; one that the module refuses now does not stop the start."""
+        incumbents: dict[str, Incumbent[T]] = {}
+        for campaign, memory in self._memories.items():
+            adopted = memory.adopted
+            if adopted is None:
+                continue
+            ready = self._check(campaign, Assignment(None, 0, adopted.artifact, None))
+            incumbents[campaign] = Incumbent(adopted, ready)
+            if isinstance(ready, Refused):
+                said = "campaign %s: adopted incumbent %d is not served, the configured one is: %s"
+                _log.error(said, campaign, adopted.number, ready.reason)
+        return incumbents
 
     # -- memory
 
@@ -371,11 +408,3 @@ class Arms(Generic[T]):
 
 def _itself(artifact: Artifact) -> Artifact:
     return artifact
-
-
-def _overlap(a: Slice, b: Slice) -> bool:
-    return a.lower < b.upper and b.lower < a.upper
-
-
-def _text(part: Slice) -> str:
-    return f"[{part.lower}, {part.upper})"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Generic, Self, TypeVar
 
+from blackopt.serving.answers import Refused
+from blackopt.serving.state import Adopted
 from blackopt.types import CONTROL, Artifact, Placement, Push
 
 T = TypeVar("T")
@@ -22,7 +24,7 @@ class Assignment(Generic[T]):
             now; serve ``value``, and log nothing that could be taken for the control.
         window: number of the window, to be logged with the arm; 0 where ``arm`` is None.
         artifact: the bytes to serve; the incumbent's unless ``arm`` is a candidate's.
-        value: what the module's ``load`` made of the artifact, once per push; the artifact itself without.
+        value: what the module's ``load`` made of the artifact, once per order; the artifact itself without.
     """
 
     arm: str | None
@@ -80,22 +82,111 @@ class LiveWindow(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class View(Generic[T]):
-    """All arms by (campaign, trial), and the placed ones by campaign."""
+class Incumbent(Generic[T]):
+    """What a campaign has adopted, and what the module has made of it: something to serve, or a refusal."""
 
+    adopted: Adopted
+    ready: Assignment[T] | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class View(Generic[T]):
+    """Everything that is served.
+
+    Attributes:
+        configured: the incumbent of the module's own code.
+        adopted: the incumbents that were adopted in its place, by campaign.
+        arms: all arms, by (campaign, trial).
+        windows: the placed ones, by campaign.
+    """
+
+    configured: Assignment[T]
+    adopted: Mapping[str, Incumbent[T]]
     arms: Mapping[tuple[str, int], LiveArm[T]]
     windows: Mapping[str, LiveWindow[T]]
 
     @classmethod
-    def of(cls, arms: Mapping[tuple[str, int], LiveArm[T]], incumbent: Assignment[T]) -> Self:
-        """The snapshot of these arms."""
+    def of(
+        cls,
+        configured: Assignment[T],
+        adopted: Mapping[str, Incumbent[T]],
+        arms: Mapping[tuple[str, int], LiveArm[T]],
+    ) -> Self:
+        """The snapshot of these incumbents and arms."""
+        view = cls(configured, MappingProxyType(dict(adopted)), MappingProxyType(dict(arms)), {})
         windows: dict[str, LiveWindow[T]] = {}
         for campaign in {campaign for campaign, _ in arms}:
-            window = LiveWindow.of((arm for key, arm in arms.items() if key[0] == campaign), incumbent)
+            of_campaign = (arm for key, arm in arms.items() if key[0] == campaign)
+            window = LiveWindow.of(of_campaign, view.incumbent(campaign))
             if window is not None:
                 windows[campaign] = window
-        return cls(MappingProxyType(dict(arms)), MappingProxyType(windows))
+        return replace(view, windows=MappingProxyType(windows))
+
+    def with_arms(self, arms: Mapping[tuple[str, int], LiveArm[T]]) -> Self:
+        """The snapshot with these arms in place of its own."""
+        return self.of(self.configured, self.adopted, arms)
+
+    def with_incumbent(self, campaign: str, incumbent: Incumbent[T]) -> Self:
+        """The snapshot with another incumbent of one campaign, in its control too."""
+        return self.of(self.configured, {**self.adopted, campaign: incumbent}, self.arms)
+
+    def incumbent(self, campaign: str) -> Assignment[T]:
+        """What the units of a campaign get outside its arms and its control."""
+        adopted = self.adopted.get(campaign)
+        return self.configured if adopted is None or isinstance(adopted.ready, Refused) else adopted.ready
 
     def unlapsed(self, now: float) -> dict[tuple[str, int], LiveArm[T]]:
         """A copy of the arms whose leases still run."""
         return {key: arm for key, arm in self.arms.items() if now < arm.expires}
+
+    def beside(self, order: Push, now: float) -> dict[tuple[str, int], LiveArm[T]]:
+        """The unlapsed arms, without those of the campaign whose window ends when the order's begins."""
+        arms = self.unlapsed(now)
+        if order.placement is None:
+            return arms
+        window = order.placement.window
+
+        def ends(arm: LiveArm[T]) -> bool:
+            placement = arm.order.placement
+            return (
+                arm.order.campaign == order.campaign and placement is not None and placement.window < window
+            )
+
+        return {key: arm for key, arm in arms.items() if not ends(arm)}
+
+    def listing(self, now: float, killed: str) -> dict[str, list[dict[str, object]]]:
+        """The members ``live`` and ``incumbents`` of the answer to ``GET live``.
+
+        Args:
+            now: seconds of the module's clock.
+            killed: why nothing of this is served; empty if it is.
+        """
+        arms = {} if killed else self.unlapsed(now)
+        return {
+            "live": [
+                {
+                    "campaign": campaign,
+                    "trial": trial,
+                    "arm": arm.order.arm,
+                    "epoch": arm.order.epoch,
+                    "sha256": arm.order.artifact.sha256,
+                    "expires_in_s": arm.expires - now,
+                }
+                for (campaign, trial), arm in sorted(arms.items(), key=lambda item: item[0])
+            ],
+            "incumbents": [
+                _listed(campaign, incumbent, killed) for campaign, incumbent in sorted(self.adopted.items())
+            ],
+        }
+
+
+def _listed(campaign: str, incumbent: Incumbent[T], killed: str) -> dict[str, object]:
+    refused = f"bounds: {incumbent.ready.reason}" if isinstance(incumbent.ready, Refused) else ""
+    why = killed or refused
+    return {
+        "campaign": campaign,
+        "number": incumbent.adopted.number,
+        "sha256": incumbent.adopted.artifact.sha256,
+        "served": not why,
+        "detail": why,
+    }

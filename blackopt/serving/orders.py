@@ -1,4 +1,4 @@
-"""From the bytes of an order to a :class:`~blackopt.types.Push` or :class:`~blackopt.types.Withdraw`.
+"""From the bytes of an order to a :class:`~blackopt.types.Push`, a ``Withdraw`` or an ``Adopt``.
 
 The schemas in docs/protocol say the same, and are not needed here: a module embeds nothing but this package.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from blackopt.serving import strict_json
 from blackopt.serving.answers import Rejected
-from blackopt.types import Artifact, Placement, Push, Slice, Withdraw
+from blackopt.types import Adopt, Artifact, Placement, Push, Slice, Withdraw
 
 PROTOCOL = 1
 MAX_BODY = 16 * 1024 * 1024
@@ -77,6 +77,21 @@ def parse_withdraw(raw: bytes, key: str) -> Withdraw:
     campaign, trial, arm, epoch = _address(fields)
     fields.done()
     return Withdraw(key=key, campaign=campaign, trial=trial, arm=arm, epoch=epoch)
+
+
+def parse_adopt(raw: bytes, key: str) -> Adopt:
+    """The adoption that a body spells.
+
+    Raises:
+        Rejected: 400 if it is not an adoption of protocol 1; 422 if the artifact is not what its sha256 says.
+    """
+    fields = _order(raw, "adopt")
+    campaign, number, epoch = fields.text("campaign", NAME), fields.whole("number"), fields.whole("epoch")
+    if number < 1:
+        raise malformed(f"number: expected a whole number from 1, got {number}")
+    artifact = _artifact(fields.object("artifact"))
+    fields.done()
+    return Adopt(key=key, campaign=campaign, number=number, epoch=epoch, artifact=artifact)
 
 
 class _Fields:

@@ -1,11 +1,13 @@
 """What a module remembers of orders, for ever: the reason why a repeated or outdated order does no harm.
 
 The memory is durable state, not a cache of keys with a time to live: a campaign lasts for weeks, and an order
-may come back at any time. It says what was ordered, not what is served: after a restart, the incumbent.
+may come back at any time. Of arms it says what was ordered, not what is served: after a restart, the
+incumbent. Of an adopted incumbent it has the bytes: it is served again after a restart, sender or not.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -16,9 +18,10 @@ from typing import IO, Self
 
 from blackopt.errors import ConfigurationError
 from blackopt.serving import strict_json
-from blackopt.types import Placement, Push, Slice
+from blackopt.types import Adopt, Artifact, Placement, Push, Slice
 
-FORMAT = 1
+FORMAT = 2
+_READS = (1, FORMAT)  # 1 is from before incumbents were adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,19 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """The incumbent that a campaign adopted last."""
+
+    number: int
+    artifact: Artifact
+
+    @classmethod
+    def of(cls, order: Adopt) -> Self:
+        """The record of an order."""
+        return cls(order.number, order.artifact)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """One campaign's orders.
 
@@ -43,12 +59,14 @@ class Memory:
         window: the highest that an arm was applied in; earlier ones are over.
         applied: by trial, until it is withdrawn.
         withdrawn: trials that must never be served again, pushed before or not.
+        adopted: the incumbent; None for the module's own.
     """
 
     epoch: int = 0
     window: int = 0
     applied: Mapping[int, Applied] = field(default_factory=dict)
     withdrawn: frozenset[int] = frozenset()
+    adopted: Adopted | None = None
 
     def at_epoch(self, epoch: int) -> Memory:
         """With the epoch raised; itself if there is nothing to raise."""
@@ -67,6 +85,10 @@ class Memory:
             return self
         rest = {number: record for number, record in self.applied.items() if number != trial}
         return replace(self, applied=rest, withdrawn=self.withdrawn | {trial})
+
+    def with_adopted(self, adopted: Adopted) -> Memory:
+        """With the adoption remembered; itself if it already is."""
+        return self if adopted == self.adopted else replace(self, adopted=adopted)
 
 
 class StateFile:
@@ -101,7 +123,8 @@ class StateFile:
                 where=str(self._path),
                 why=f"{type(error).__name__}: {error}",
                 safe="nothing is served but the incumbent, and the file is left as it is",
-                next_step="restore the file, or stop the campaign and move it away: its fences are lost",
+                next_step="restore the file, or stop the campaign and move it away: its fences and adopted "
+                "incumbents are lost",
             ) from error
 
     def save(self, memories: Mapping[str, Memory]) -> None:
@@ -167,6 +190,7 @@ def _encode(memories: Mapping[str, Memory]) -> bytes:
                 for trial, record in sorted(memory.applied.items())
             },
             "withdrawn": sorted(memory.withdrawn),
+            "adopted": _adopted_out(memory.adopted),
         }
         for name, memory in sorted(memories.items())
     }
@@ -178,9 +202,11 @@ def _decode(raw: bytes) -> dict[str, Memory]:
     document = strict_json.parse(raw)
     if not isinstance(document, dict):
         raise TypeError(f"expected an object, got {type(document).__name__}")
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']!r}; this version reads {FORMAT}")
-    return {name: _memory_in(entry) for name, entry in document["campaigns"].items()}
+    version = document["format"]
+    if version not in _READS:
+        raise ValueError(f"format {version!r}; this version reads {_READS}")
+    before = {"adopted": None} if version == 1 else {}
+    return {name: _memory_in({**before, **entry}) for name, entry in document["campaigns"].items()}
 
 
 def _memory_in(entry: Mapping[str, object]) -> Memory:
@@ -195,7 +221,31 @@ def _memory_in(entry: Mapping[str, object]) -> Memory:
             for trial, record in applied.items()
         },
         withdrawn=frozenset(_whole(trial) for trial in withdrawn),
+        adopted=_adopted_in(entry["adopted"]),
     )
+
+
+def _adopted_out(adopted: Adopted | None) -> dict[str, object] | None:
+    if adopted is None:
+        return None
+    artifact = adopted.artifact
+    return {
+        "number": adopted.number,
+        "media_type": artifact.media_type,
+        "sha256": artifact.sha256,
+        "body": base64.b64encode(artifact.body).decode(),
+    }
+
+
+def _adopted_in(value: object) -> Adopted | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError(f"adopted: expected an object, got {type(value).__name__}")
+    artifact = Artifact(base64.b64decode(value["body"], validate=True), str(value["media_type"]))
+    if artifact.sha256 != value["sha256"]:
+        raise ValueError(f"adopted: the artifact's sha256 is {artifact.sha256}, not {value['sha256']!r}")
+    return Adopted(_whole(value["number"]), artifact)
 
 
 def _placement_out(placement: Placement | None) -> dict[str, object] | None:

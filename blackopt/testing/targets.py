@@ -9,18 +9,23 @@
                 yield Mine(Mine.Options(url=url), base=tmp_path)
 
 The fixture returns a target whose module serves nothing yet. The suite holds both to
-:class:`blackopt.protocols.Target`: idempotent by key, fenced by epoch, observable, and withdrawn for good.
+:class:`blackopt.protocols.Target`: idempotent by key, fenced by epoch, observable, withdrawn for good, and
+with an incumbent whose number only rises.
+
+For a module that remembers, give the fixture ``restart`` too; for one that judges what it is sent,
+``unacceptable``.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from blackopt.protocols import PluginOptions, Target
-from blackopt.types import Artifact, Outcome, Placement, Push, Slice, Withdraw
+from blackopt.types import Adopt, Artifact, Outcome, Placement, Push, Slice, Withdraw
 
 CAMPAIGN = "conformance"
 
@@ -46,6 +51,12 @@ def a_withdrawal(trial: int, *, epoch: int = 1) -> Withdraw:
     return Withdraw(key, CAMPAIGN, trial, f"t{trial}", epoch)
 
 
+def an_adoption(number: int, *, epoch: int = 1, body: bytes = b"") -> Adopt:
+    """The adoption of one incumbent."""
+    key = hashlib.sha256(f"{CAMPAIGN}|{number}|adopt".encode()).hexdigest()
+    return Adopt(key, CAMPAIGN, number, epoch, Artifact(body or b'{"incumbent":%d}' % number))
+
+
 class TargetConformance:
     """What every target does. Subclasses give the fixture ``target``."""
 
@@ -53,6 +64,16 @@ class TargetConformance:
     def target(self) -> Target:
         """A target whose module serves nothing yet."""
         raise NotImplementedError("a subclass of TargetConformance defines the fixture `target`")
+
+    @pytest.fixture
+    def restart(self) -> Callable[[], Target] | None:
+        """Ends the module, starts it on what it remembers, and gives a target for it; None: it forgets."""
+        return None
+
+    @pytest.fixture
+    def unacceptable(self) -> Artifact | None:
+        """What the module refuses to serve; None: nobody answers for it when an order is taken."""
+        return None
 
     def test_is_a_target_with_strict_options(self, target: Target) -> None:
         """It has every method of the contract, and options that refuse unknown keys."""
@@ -167,7 +188,89 @@ class TargetConformance:
         """A name is never a path; neither of a campaign nor of an arm."""
         for bad in (replace(a_push(1), arm=name), replace(a_push(1), campaign=name)):
             assert target.push(bad).outcome is Outcome.REFUSED
+        assert target.adopt(replace(an_adoption(1), campaign=name)).outcome is Outcome.REFUSED
         assert target.observe() == []
+
+    def test_nothing_is_adopted_at_first(self, target: Target) -> None:
+        """The module serves what it was configured with, also while arms are live."""
+        target.push(a_push(1))
+        assert target.incumbent(CAMPAIGN) is None
+
+    def test_what_is_adopted_is_the_incumbent_of_its_campaign(self, target: Target) -> None:
+        """And of no other; the arms are not touched."""
+        target.push(a_push(1))
+        before = _arms(target)
+        assert target.adopt(an_adoption(1)).outcome is Outcome.APPLIED
+        assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+        assert target.incumbent("another") is None
+        assert _arms(target) == before
+
+    def test_a_repeated_adoption_changes_nothing(self, target: Target) -> None:
+        """At-least-once delivery is harmless, also by the next driver."""
+        target.adopt(an_adoption(1))
+        assert target.adopt(an_adoption(1)).outcome is Outcome.REPEATED
+        assert target.adopt(an_adoption(1, epoch=2)).outcome is Outcome.REPEATED
+        assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+
+    def test_a_later_adoption_replaces_the_earlier(self, target: Target) -> None:
+        """Numbers may be left out, and an artifact may come back under a later one."""
+        for order in (an_adoption(1), an_adoption(4), replace(an_adoption(1), number=5)):
+            assert target.adopt(order).outcome is Outcome.APPLIED
+            assert target.incumbent(CAMPAIGN) == (order.number, order.artifact.sha256)
+
+    def test_an_earlier_adoption_is_stale(self, target: Target) -> None:
+        """One that was held up on its way must not undo a later one."""
+        target.adopt(an_adoption(3))
+        receipt = target.adopt(an_adoption(2))
+        assert receipt.outcome is Outcome.REFUSED
+        assert receipt.detail.startswith("stale")
+        assert target.incumbent(CAMPAIGN) == (3, an_adoption(3).artifact.sha256)
+
+    def test_one_number_is_one_artifact(self, target: Target) -> None:
+        """Two drivers that disagree about a number are not both right."""
+        target.adopt(an_adoption(1))
+        receipt = target.adopt(an_adoption(1, body=b'{"other":1}'))
+        assert receipt.outcome is Outcome.REFUSED
+        assert receipt.detail.startswith("conflict")
+        assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+
+    def test_adoptions_are_fenced_like_every_order(self, target: Target) -> None:
+        """A driver that was replaced adopts nothing, and an adoption raises the fence too."""
+        target.push(a_push(1, epoch=5))
+        receipt = target.adopt(an_adoption(1, epoch=4))
+        assert receipt.outcome is Outcome.REFUSED
+        assert receipt.detail.startswith("fenced")
+        assert target.incumbent(CAMPAIGN) is None
+        target.adopt(an_adoption(1, epoch=6))
+        assert target.push(a_push(2, epoch=5)).detail.startswith("fenced")
+        assert target.adopt(an_adoption(1, epoch=5)).detail.startswith("fenced")
+
+    def test_an_incumbent_survives_a_restart(
+        self, target: Target, restart: Callable[[], Target] | None
+    ) -> None:
+        """Nobody sends it again: it is not leased, and its driver may be gone for good."""
+        if restart is None:
+            pytest.skip("no fixture `restart`: this module forgets what it was told")
+        target.adopt(an_adoption(2, epoch=3))
+        again = restart()
+        assert again.incumbent(CAMPAIGN) == (2, an_adoption(2).artifact.sha256)
+        assert again.adopt(an_adoption(1, epoch=3)).detail.startswith("stale")
+        assert again.adopt(an_adoption(2, epoch=2)).detail.startswith("fenced")
+        assert again.adopt(an_adoption(2, epoch=3)).outcome is Outcome.REPEATED
+        assert again.adopt(an_adoption(3, epoch=3)).outcome is Outcome.APPLIED
+
+    def test_what_the_module_refuses_is_not_adopted(
+        self, target: Target, unacceptable: Artifact | None
+    ) -> None:
+        """It keeps the incumbent it has, and the number is still free."""
+        if unacceptable is None:
+            pytest.skip("no fixture `unacceptable`: this module judges when it serves")
+        target.adopt(an_adoption(1))
+        receipt = target.adopt(replace(an_adoption(2), artifact=unacceptable))
+        assert receipt.outcome is Outcome.REFUSED
+        assert receipt.detail
+        assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+        assert target.adopt(an_adoption(2)).outcome is Outcome.APPLIED
 
     def test_closing_twice_is_harmless(self, target: Target) -> None:
         """Cleaning up happens more than once."""

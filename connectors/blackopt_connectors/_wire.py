@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blackopt.errors import UsageError
-from blackopt.types import Live, Placement, Push, Withdraw
+from blackopt.types import Adopt, Artifact, Live, Placement, Push, Withdraw
 
 PROTOCOL = 1
 
@@ -31,11 +31,7 @@ def push_body(order: Push) -> bytes:
             "arm": order.arm,
             "epoch": order.epoch,
             "ttl_s": float(order.ttl_s),
-            "artifact": {
-                "media_type": order.artifact.media_type,
-                "sha256": order.artifact.sha256,
-                "body": base64.b64encode(order.artifact.body).decode(),
-            },
+            "artifact": _artifact(order.artifact),
             "placement": _placement(order.placement),
         }
     )
@@ -51,6 +47,26 @@ def withdraw_body(order: Withdraw) -> bytes:
             "trial": order.trial,
             "arm": order.arm,
             "epoch": order.epoch,
+        }
+    )
+
+
+def adopt_body(order: Adopt) -> bytes:
+    """The body of an adoption.
+
+    Raises:
+        UsageError: the number is not positive.
+    """
+    if order.number < 1:
+        raise UsageError(f"number: adoptions are numbered from 1, got {order.number}")
+    return _dump(
+        {
+            "protocol": PROTOCOL,
+            "kind": "adopt",
+            "campaign": order.campaign,
+            "number": order.number,
+            "epoch": order.epoch,
+            "artifact": _artifact(order.artifact),
         }
     )
 
@@ -73,28 +89,58 @@ def parse_live(item: Any) -> Live:
     Raises:
         ValueError: a field is missing or has another type.
     """
-    if not isinstance(item, Mapping):
-        raise ValueError(f"an entry of `live` is {type(item).__name__}, not an object")
+    item = _entry(item, "live")
     seconds = item.get("expires_in_s")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise ValueError("`expires_in_s` of an entry of `live` is not a finite number")
     return Live(
-        campaign=_field(item, "campaign", str),
-        trial=_field(item, "trial", int),
-        arm=_field(item, "arm", str),
-        epoch=_field(item, "epoch", int),
-        sha256=_field(item, "sha256", str),
+        campaign=_field(item, "campaign", str, "live"),
+        trial=_field(item, "trial", int, "live"),
+        arm=_field(item, "arm", str, "live"),
+        epoch=_field(item, "epoch", int, "live"),
+        sha256=_field(item, "sha256", str, "live"),
         expires_in_s=float(seconds),
     )
 
 
-def _field(item: Mapping[str, Any], name: str, kind: type) -> Any:
+def parse_incumbent(item: Any) -> tuple[str, int, str, bool]:
+    """Campaign, number, sha256 of one entry of an ``incumbents`` list, and whether it is served.
+
+    Raises:
+        ValueError: a field is missing or has another type.
+    """
+    item, where = _entry(item, "incumbents"), "incumbents"
+    if not isinstance(item.get("served"), bool):
+        raise ValueError("`served` of an entry of `incumbents` is neither true nor false")
+    return (
+        _field(item, "campaign", str, where),
+        _field(item, "number", int, where),
+        _field(item, "sha256", str, where),
+        item["served"],
+    )
+
+
+def _entry(item: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping):
+        raise ValueError(f"an entry of `{where}` is {type(item).__name__}, not an object")
+    return item
+
+
+def _field(item: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = item.get(name)
     if isinstance(value, bool) or not isinstance(value, kind):
         raise ValueError(
-            f"`{name}` of an entry of `live` is {type(value).__name__}, expected {kind.__name__}"
+            f"`{name}` of an entry of `{where}` is {type(value).__name__}, expected {kind.__name__}"
         )
     return value
+
+
+def _artifact(artifact: Artifact) -> dict[str, object]:
+    return {
+        "media_type": artifact.media_type,
+        "sha256": artifact.sha256,
+        "body": base64.b64encode(artifact.body).decode(),
+    }
 
 
 def _placement(placement: Placement | None) -> dict[str, object] | None:

@@ -1,12 +1,14 @@
 """Pushes artifacts as files into a directory that production modules watch.
 
 ``<directory>/<campaign>/<arm>.json`` holds the body of the push (wire protocol v1). A module serves the file
-while ``modification time + ttl_s`` is ahead, and the slices say which traffic. A file is whole or absent,
-never half there.
+while ``modification time + ttl_s`` is ahead, and the slices say which traffic.
+``<directory>/<campaign>/incumbent`` holds the body of the last adoption, and has no lease. A file is whole or
+absent, never half there.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
@@ -23,11 +25,12 @@ from pydantic import Field
 
 from blackopt.errors import ConfigurationError, OutcomeUnknown, RetriableError, UsageError
 from blackopt.protocols import PluginOptions
-from blackopt.types import Live, Outcome, Push, Receipt, Withdraw
-from blackopt_connectors._wire import PROTOCOL, parse_json, push_body
+from blackopt.types import Adopt, Artifact, Live, Outcome, Push, Receipt, Withdraw
+from blackopt_connectors._wire import PROTOCOL, adopt_body, parse_json, push_body
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FENCE, _LOCK, _WITHDRAWN = ".fence", ".lock", ".withdrawn"  # no name of an arm starts with a dot
+_INCUMBENT = "incumbent"  # no file of an arm is without .json
 _PARENT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # may be a link: the operator chose it
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MISCONFIGURED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -112,6 +115,35 @@ class FileTarget:
                 _write(directory, _WITHDRAWN, text.encode())
             return Receipt(outcome)
 
+    def adopt(self, order: Adopt) -> Receipt:
+        """Replace the campaign's incumbent file; errors as of :meth:`push`.
+
+        Raises:
+            RetriableError: also where the present file is no adoption; it is left as it is.
+        """
+        bad = _bad_name(order.campaign)
+        if bad:
+            return bad
+        body = adopt_body(order)
+        with self._locked(order.campaign) as directory:
+            refused = _fence(directory, order.epoch)
+            if refused:
+                return refused
+            number, artifact = self._adopted(directory, order.campaign) or (0, None)
+            if order.number < number:
+                return Receipt(
+                    Outcome.REFUSED, f"stale: number {order.number} is over; {number} has been adopted"
+                )
+            if order.number == number:
+                if order.artifact != artifact:
+                    return Receipt(
+                        Outcome.REFUSED, f"conflict: number {number} was adopted with another artifact"
+                    )
+                _sync(directory)  # the first time may have ended before the disk confirmed it
+                return Receipt(Outcome.REPEATED)
+            _write(directory, _INCUMBENT, body)
+            return Receipt(Outcome.APPLIED)
+
     def observe(self) -> list[Live]:
         """Every file whose lease has not ended, by campaign and arm.
 
@@ -130,8 +162,46 @@ class FileTarget:
                 live += [entry for entry in found if entry is not None]
         return live
 
+    def incumbent(self, campaign: str) -> tuple[int, str] | None:
+        """Number and sha256 of what the campaign's incumbent file holds; errors as of :meth:`observe`.
+
+        A module that reads it may still refuse what it holds: it says so in its own log.
+        """
+        if not _NAME.fullmatch(campaign):
+            return None
+        with self._errors(str(self.options.directory / campaign)), contextlib.ExitStack() as stack:
+            parent = stack.enter_context(_opened(self._path, _PARENT))
+            try:
+                directory = stack.enter_context(_opened(campaign, dir_fd=parent))
+            except FileNotFoundError:
+                return None
+            adopted = self._adopted(directory, campaign)
+        return None if adopted is None else (adopted[0], adopted[1].sha256)
+
     def close(self) -> None:
         """Nothing is kept open between orders."""
+
+    def _adopted(self, directory: int, campaign: str) -> tuple[int, Artifact] | None:
+        found = _read(directory, _INCUMBENT)
+        if found is None:
+            return None
+        try:
+            order = parse_json(found[0])
+            if (order["protocol"], order["kind"], order["campaign"]) != (PROTOCOL, "adopt", campaign):
+                raise ValueError("it is of another order, campaign or protocol")
+            said, number = order["artifact"], int(order["number"])
+            artifact = Artifact(base64.b64decode(said["body"], validate=True), said["media_type"])
+            if artifact.sha256 != said["sha256"]:
+                raise ValueError("the artifact is not what its sha256 says")
+        except (ValueError, TypeError, KeyError) as error:
+            raise RetriableError(
+                "the incumbent file is no adoption",
+                where=str(self.options.directory / campaign / _INCUMBENT),
+                why=f"{type(error).__name__}: {error}",
+                safe="it was left as it is",
+                next_step="remove it if nothing of yours wrote it",
+            ) from error
+        return number, artifact
 
     def _live(self, directory: int, campaign: str, arm: str) -> Live | None:
         name = f"{arm}.json"
@@ -199,7 +269,7 @@ class _NotConfirmedError(Exception):
     """Renamed or removed, and the directory's fsync failed."""
 
 
-def _bad_name(campaign: str, arm: str) -> Receipt | None:
+def _bad_name(campaign: str, arm: str = "t0") -> Receipt | None:
     for what, name in (("campaign", campaign), ("arm", arm)):
         if not _NAME.fullmatch(name):
             return Receipt(

@@ -27,11 +27,19 @@ from blackopt.errors import (
     UsageError,
 )
 from blackopt.protocols import PluginOptions
-from blackopt.types import Live, Outcome, Push, Receipt, Withdraw
+from blackopt.types import Adopt, Live, Outcome, Push, Receipt, Withdraw
 from blackopt_connectors._options import Seconds
 from blackopt_connectors._signing import sign, signing_key
 from blackopt_connectors._transport import Answer, Lost, NotSent, Transport, check_url
-from blackopt_connectors._wire import PROTOCOL, parse_json, parse_live, push_body, withdraw_body
+from blackopt_connectors._wire import (
+    PROTOCOL,
+    adopt_body,
+    parse_incumbent,
+    parse_json,
+    parse_live,
+    push_body,
+    withdraw_body,
+)
 
 T = TypeVar("T")
 
@@ -83,7 +91,7 @@ class HttpOptions(PluginOptions):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     url: Annotated[str, AfterValidator(check_url)] = Field(
-        repr=False, description="orders go to <url>/push and <url>/withdraw"
+        repr=False, description="orders go to <url>/push, <url>/withdraw and <url>/adopt"
     )
     secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = Field(
         None, description="signs every request (Standard Webhooks): whsec_<base64>, or any text"
@@ -149,7 +157,9 @@ class HttpTarget:
 
     def check(self) -> str:
         """Ask what is live, which tests address, certificate, signature and protocol, and changes nothing."""
-        return f"{self._transport.shown()}: protocol {PROTOCOL}, {len(self.observe())} arms live"
+        live, incumbents = self._listed()
+        old = "; it takes no adoptions: update it before a promotion" if incumbents is None else ""
+        return f"{self._transport.shown()}: protocol {PROTOCOL}, {len(live)} arms live{old}"
 
     def push(self, order: Push) -> Receipt:
         """Send a push; see :meth:`_deliver` for the errors."""
@@ -159,13 +169,34 @@ class HttpTarget:
         """Send a withdrawal; see :meth:`_deliver` for the errors."""
         return self._deliver("/withdraw", order.key, withdraw_body(order))
 
+    def adopt(self, order: Adopt) -> Receipt:
+        """Send an adoption; see :meth:`_deliver` for the errors."""
+        return self._deliver("/adopt", order.key, adopt_body(order))
+
     def observe(self) -> list[Live]:
-        """What the module says it serves.
+        """Which arms the module says it serves.
 
         Raises:
             RetriableError: no usable answer. Reading changes nothing, so no outcome can be unknown.
             ConfigurationError: wrong address or credentials.
         """
+        return self._listed()[0]
+
+    def incumbent(self, campaign: str) -> tuple[int, str] | None:
+        """Number and sha256 of the adopted incumbent that the module says it serves; None: its own.
+
+        Errors as of :meth:`observe`.
+        """
+        for of, number, sha256, served in self._listed()[1] or ():
+            if of == campaign and served:
+                return number, sha256
+        return None
+
+    def close(self) -> None:
+        """Nothing is kept open between requests."""
+
+    def _listed(self) -> tuple[list[Live], list[tuple[str, int, str, bool]] | None]:
+        """Both lists of the module's answer; the second is None where it is older than adoptions."""
         answer = self._burst("GET", "/live", str(uuid.uuid4()), b"", self._read)
         where = self._transport.shown("/live")
         try:
@@ -173,6 +204,10 @@ class HttpTarget:
             if not isinstance(parsed, dict) or not isinstance(parsed.get("live"), list):
                 raise ValueError("it is not an object with a list `live`")
             live = [parse_live(item) for item in parsed["live"]]
+            adopted = parsed.get("incumbents")
+            if adopted is not None and not isinstance(adopted, list):
+                raise ValueError("its `incumbents` is not a list")
+            incumbents = None if adopted is None else [parse_incumbent(item) for item in adopted]
         except ValueError as error:
             raise RetriableError(
                 "the module's list of live arms is unreadable", where=where, why=str(error)
@@ -185,10 +220,7 @@ class HttpTarget:
                 safe="nothing was sent that could be misunderstood",
                 next_step="run the same version of blackopt on both sides",
             )
-        return live
-
-    def close(self) -> None:
-        """Nothing is kept open between requests."""
+        return live, incumbents
 
     def _deliver(self, path: str, key: str, body: bytes) -> Receipt:
         """Send one order in a burst of tries.
@@ -328,6 +360,11 @@ class HttpTarget:
         if status in (401, 403):
             said = self._transport.scrub(answer.body[:200].decode("utf-8", "replace"))
             return f"HTTP {status}: {said}", "compare `secret` and `headers` (and the clocks) on both sides"
+        if _detail(answer).startswith("malformed: "):
+            return (
+                f"HTTP {status}: {self._transport.scrub(_detail(answer))}",
+                "update the module, which does not know this order",
+            )
         return (
             f"HTTP {status}, and no answer of the protocol",
             "compare `url` with the address the module serves",
@@ -354,6 +391,15 @@ class HttpTarget:
             return None
         # A date is a time of the other side's clock: count from its own Date where it gives one.
         return max(0.0, at - (_unix(answer.headers.get("date", "")) or self._now()))
+
+
+def _detail(answer: Answer) -> str:
+    """What an answer of the protocol says; empty for any other."""
+    try:
+        parsed = parse_json(answer.body)
+    except ValueError:
+        return ""
+    return str(parsed.get("detail", "")) if isinstance(parsed, dict) else ""
 
 
 def _unix(text: str) -> float | None:

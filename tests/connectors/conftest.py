@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from blackopt.serving import Arms
+from blackopt.serving import Arms, Refused
 from blackopt.serving.server import make_server
 from blackopt.types import Artifact
 
@@ -180,26 +180,51 @@ def tls_server(certificates: Certificates) -> Iterator[Callable[[ssl.SSLContext]
         one.stop()
 
 
-@dataclass
-class ProductionModule:
-    arms: Arms[Artifact]
-    url: str
-
-
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgbG9uZw=="
 
 
+UNACCEPTABLE = Artifact(b'{"price":9}')
+
+
+class ProductionModule:
+    """The module that the project ships, over real HTTP, with signatures and a memory."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.start()
+
+    def start(self) -> None:
+        self.arms: Arms[Artifact] = Arms(
+            accept=self.accept, incumbent=Artifact(b"{}"), secrets=[SECRET], state=self.state
+        )
+        self.http = make_server(self.arms)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/blackopt"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+        self.arms.close()
+
+    @staticmethod
+    def accept(artifact: Artifact) -> None:
+        if artifact == UNACCEPTABLE:
+            raise Refused("the price is outside its bounds")
+
+
 @pytest.fixture
-def module() -> Iterator[ProductionModule]:
-    """The module that the project ships, over real HTTP, with signatures."""
-    arms = Arms(accept=lambda artifact: None, incumbent=Artifact(b"{}"), secrets=[SECRET])
-    http = make_server(arms)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield ProductionModule(arms, f"http://127.0.0.1:{http.server_address[1]}/blackopt")
-    http.shutdown()
-    thread.join()
-    http.server_close()
+def module(tmp_path: Path) -> Iterator[ProductionModule]:
+    running = ProductionModule(tmp_path / "module.json")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def unacceptable_artifact() -> Artifact:
+    """What the module refuses."""
+    return UNACCEPTABLE
 
 
 @pytest.fixture

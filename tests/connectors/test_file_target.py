@@ -8,13 +8,16 @@ import json
 import os
 import stat
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blackopt.errors import ConfigurationError, OutcomeUnknown, RetriableError
-from blackopt.testing.targets import TargetConformance, a_push, a_withdrawal
+from blackopt.protocols import Target
+from blackopt.testing.targets import CAMPAIGN, TargetConformance, a_push, a_withdrawal, an_adoption
 from blackopt.types import Outcome, Receipt
 from blackopt_connectors.file import FileOptions, FileTarget
 
@@ -28,6 +31,10 @@ class TestConformance(TargetConformance):
     @pytest.fixture
     def target(self, tmp_path: Path) -> FileTarget:
         return a_target(tmp_path)
+
+    @pytest.fixture
+    def restart(self, tmp_path: Path) -> Callable[[], Target]:
+        return lambda: a_target(tmp_path)
 
 
 def test_the_file_is_the_body_of_the_push(tmp_path: Path) -> None:
@@ -158,3 +165,103 @@ def test_f10_an_order_waits_for_the_order_before_it_and_then_meets_its_fence(tmp
     old.join()
     assert [receipt.outcome for receipt in receipts] == [Outcome.REFUSED]
     assert not (folder / "t2.json").exists()
+
+
+def test_the_incumbent_file_is_the_body_of_the_adoption(tmp_path: Path) -> None:
+    target, order = a_target(tmp_path), an_adoption(3, epoch=2)
+    target.adopt(order)
+    path = tmp_path / "arms" / "conformance" / "incumbent"
+    body = json.loads(path.read_bytes())
+    assert (body["protocol"], body["kind"], body["number"], body["epoch"]) == (1, "adopt", 3, 2)
+    assert body["artifact"]["sha256"] == order.artifact.sha256
+    assert stat.S_IMODE(path.stat().st_mode) & 0o027 == 0
+    # An arm may have any name, so it must not be taken for the incumbent, nor the incumbent for it.
+    target.push(replace(a_push(1, epoch=2), arm="incumbent"))
+    assert [live.arm for live in target.observe()] == ["incumbent"]
+    assert target.incumbent(CAMPAIGN) == (3, order.artifact.sha256)
+    assert json.loads(path.read_bytes()) == body
+
+
+def test_a_campaign_that_was_never_ordered_anything_has_no_incumbent(tmp_path: Path) -> None:
+    assert a_target(tmp_path).incumbent("never-seen") is None
+    assert a_target(tmp_path).incumbent("../up") is None
+    assert list((tmp_path / "arms").iterdir()) == []
+
+
+def test_f12_a_full_disk_leaves_the_old_incumbent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = a_target(tmp_path)
+    target.adopt(an_adoption(1))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(RetriableError, match="could not be written") as caught:
+            target.adopt(an_adoption(2))
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+    assert not list((tmp_path / "arms" / "conformance").glob("*.tmp"))
+    assert target.adopt(an_adoption(2)).outcome is Outcome.APPLIED
+
+
+def test_an_adoption_that_is_not_confirmed_is_unknown_until_the_disk_confirms_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = a_target(tmp_path)
+    target.push(a_push(1))
+    real = os.fsync
+
+    def broken(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        for _ in range(2):  # the repeat finds the file, and knows no better whether it would survive
+            with pytest.raises(OutcomeUnknown):
+                target.adopt(an_adoption(1))
+    assert target.adopt(an_adoption(1)).outcome is Outcome.REPEATED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"campaign": "another"},
+        {"kind": "push"},
+        {"protocol": 2},
+        {"number": "one"},
+        {"artifact": {"body": "e30=", "sha256": "0" * 64, "media_type": "application/json"}},
+        {"artifact": {"body": "*", "sha256": "0" * 64, "media_type": "application/json"}},
+        {"artifact": None},
+    ],
+)
+def test_a_foreign_incumbent_file_is_named_and_left_alone(tmp_path: Path, change: dict[str, Any]) -> None:
+    target = a_target(tmp_path)
+    target.adopt(an_adoption(1))
+    path = tmp_path / "arms" / "conformance" / "incumbent"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    before = path.read_bytes()
+    for call in (lambda: target.incumbent(CAMPAIGN), lambda: target.adopt(an_adoption(2))):
+        with pytest.raises(RetriableError, match="no adoption") as caught:
+            call()
+        assert caught.value.where == "arms/conformance/incumbent"
+    assert path.read_bytes() == before
+    assert len(target.observe()) == 0
+
+
+def test_f10_an_adoption_waits_for_the_order_before_it_and_then_meets_its_fence(tmp_path: Path) -> None:
+    target = a_target(tmp_path)
+    target.adopt(an_adoption(1, epoch=1))
+    folder = tmp_path / "arms" / "conformance"
+    receipts: list[Receipt] = []
+    old = threading.Thread(target=lambda: receipts.append(target.adopt(an_adoption(2, epoch=1))))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old.start()
+        old.join(0.1)  # time for an order that does not wait
+        (folder / ".fence").write_text("2\n")
+    old.join()
+    assert [receipt.outcome for receipt in receipts] == [Outcome.REFUSED]
+    assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)

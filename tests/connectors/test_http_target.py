@@ -14,19 +14,44 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from standardwebhooks.webhooks import Webhook
 
-from blackopt.errors import BlackoptError, ConfigurationError, FatalError, OutcomeUnknown, RetriableError
-from blackopt.testing.targets import TargetConformance, a_push, a_withdrawal
-from blackopt.types import Outcome
+from blackopt.errors import (
+    BlackoptError,
+    ConfigurationError,
+    FatalError,
+    OutcomeUnknown,
+    RetriableError,
+    UsageError,
+)
+from blackopt.protocols import Target
+from blackopt.testing.targets import CAMPAIGN, TargetConformance, a_push, a_withdrawal, an_adoption
+from blackopt.types import Artifact, Outcome
 from blackopt_connectors.http import HttpOptions, HttpTarget
 
 APPLIED = {"outcome": "applied", "detail": ""}
 CANARY = "canary-4f1d"
 
 
+def a_target(module: Any, secret: str, base: Path) -> HttpTarget:
+    return HttpTarget(HttpOptions(url=module.url, secret=SecretStr(secret)), base=base)
+
+
 class TestConformance(TargetConformance):
     @pytest.fixture
     def target(self, module: Any, module_secret: str, tmp_path: Path) -> HttpTarget:
-        return HttpTarget(HttpOptions(url=module.url, secret=SecretStr(module_secret)), base=tmp_path)
+        return a_target(module, module_secret, tmp_path)
+
+    @pytest.fixture
+    def restart(self, module: Any, module_secret: str, tmp_path: Path) -> Callable[[], Target]:
+        def again() -> HttpTarget:
+            module.stop()
+            module.start()
+            return a_target(module, module_secret, tmp_path)
+
+        return again
+
+    @pytest.fixture
+    def unacceptable(self, unacceptable_artifact: Artifact) -> Artifact:
+        return unacceptable_artifact
 
 
 class Bench:
@@ -128,8 +153,81 @@ def test_live_arms_are_read(bench: Bench) -> None:
 
 
 def test_check_says_what_was_reached(bench: Bench) -> None:
-    bench.server.then(bench.server.answer(200, {"protocol": 1, "live": []}))
+    bench.server.then(bench.server.answer(200, {"protocol": 1, "live": [], "incumbents": []}))
     assert bench.target().check() == f"{bench.server.url}: protocol 1, 0 arms live"
+
+
+def test_a_module_from_before_adoptions_is_told_apart(bench: Bench) -> None:
+    old = {"outcome": "refused", "detail": "malformed: no 'adopt' here; there are push, withdraw and live"}
+    listing = bench.server.answer(200, {"protocol": 1, "live": []})
+    bench.server.then(listing, listing, bench.server.answer(404, old))
+    assert "it takes no adoptions" in bench.target().check()
+    assert bench.target().incumbent(CAMPAIGN) is None
+    with pytest.raises(ConfigurationError, match="does not know this order"):
+        bench.target().adopt(an_adoption(1))
+
+
+def test_the_body_of_an_adoption_is_wire_protocol_1(bench: Bench) -> None:
+    bench.server.then(bench.server.answer(200, APPLIED))
+    order = an_adoption(2, epoch=3, body=b'{"price":1}')
+    assert bench.target().adopt(order).outcome is Outcome.APPLIED
+    (request,) = bench.server.received
+    assert (request.method, request.path) == ("POST", "/blackopt/adopt")
+    assert request.headers["idempotency-key"] == order.key
+    assert json.loads(request.body) == {
+        "protocol": 1,
+        "kind": "adopt",
+        "campaign": "conformance",
+        "number": 2,
+        "epoch": 3,
+        "artifact": {
+            "media_type": "application/json",
+            "sha256": hashlib.sha256(b'{"price":1}').hexdigest(),
+            "body": base64.b64encode(b'{"price":1}').decode(),
+        },
+    }
+
+
+def test_an_adoption_whose_answer_was_lost_is_recognised(bench: Bench) -> None:
+    bench.server.then(bench.server.drop(), bench.server.answer(200, {"outcome": "repeated"}))
+    assert bench.target().adopt(an_adoption(1)).outcome is Outcome.REPEATED
+    first, second = bench.server.received
+    assert first.body == second.body
+    bench.server.then(*[bench.server.drop()] * 3)
+    with pytest.raises(OutcomeUnknown):
+        bench.target().adopt(an_adoption(1))
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_adoptions_are_numbered_from_one(bench: Bench, number: int) -> None:
+    with pytest.raises(UsageError, match="number"):
+        bench.target().adopt(an_adoption(number))
+    assert bench.server.received == []
+
+
+def test_only_an_incumbent_that_is_served_counts(bench: Bench) -> None:
+    entry = {"campaign": CAMPAIGN, "number": 3, "sha256": "0" * 64, "served": True, "detail": ""}
+    other = {**entry, "campaign": "another", "number": 8}
+    for served, expected in ((True, (3, "0" * 64)), (False, None)):
+        listing = {"protocol": 1, "live": [], "incumbents": [other, {**entry, "served": served}]}
+        bench.server.then(bench.server.answer(200, listing))
+        assert bench.target().incumbent(CAMPAIGN) == expected
+
+
+@pytest.mark.parametrize(
+    "incumbents",
+    [
+        {},
+        [7],
+        [{"campaign": "c", "number": 1, "sha256": "0"}],
+        [{"campaign": "c", "number": "1", "sha256": "0", "served": True}],
+        [{"campaign": "c", "number": True, "sha256": "0", "served": True}],
+    ],
+)
+def test_unreadable_incumbents_are_an_error(bench: Bench, incumbents: Any) -> None:
+    bench.server.then(*[bench.server.answer(200, {"protocol": 1, "live": [], "incumbents": incumbents})] * 3)
+    with pytest.raises(RetriableError, match="unreadable"):
+        bench.target().incumbent(CAMPAIGN)
 
 
 def test_another_protocol_is_a_configuration_error(bench: Bench) -> None:

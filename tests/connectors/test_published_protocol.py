@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from blackopt.testing.targets import a_push, a_withdrawal
+from blackopt.testing.targets import a_push, a_withdrawal, an_adoption
 from blackopt_connectors import _signing, _wire
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol"
@@ -33,6 +33,10 @@ def test_pushes_fit_the_published_schema(order: Any) -> None:
 
 def test_withdrawals_fit_the_published_schema() -> None:
     validator("withdraw").validate(json.loads(_wire.withdraw_body(a_withdrawal(17))))
+
+
+def test_adoptions_fit_the_published_schema() -> None:
+    validator("adopt").validate(json.loads(_wire.adopt_body(an_adoption(1))))
 
 
 @pytest.mark.parametrize("vector", VALID, ids=lambda vector: vector["name"])

@@ -272,7 +272,7 @@ def test_f11_a_forked_child_does_not_write_its_parents_state(bench: Any) -> None
         b"{",
         b"[]",
         b"{}",
-        b'{"format":2,"campaigns":{}}',
+        b'{"format":3,"campaigns":{}}',
         b'{"format":1,"campaigns":{"c":{}}}',
         b'{"format":1,"campaigns":{"c":{"epoch":true,"window":0,"applied":{},"withdrawn":[]}}}',
     ],
