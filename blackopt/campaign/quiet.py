@@ -57,6 +57,8 @@ def _zones() -> frozenset[str]:
 
 
 def _zone(name: str) -> str:
+    if name == "UTC":
+        return name  # needs no database
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a directory, such as Europe
@@ -94,7 +96,8 @@ Hours = Annotated[
 
 class Quiet(Section):
     """When nothing new is started: no window, no step of a ramp, no adoption. What runs goes on: candidates
-    are polled, guarded and withdrawn at any time. At least one of `hours` and `days`."""
+    are polled, guarded and withdrawn at any time. At least one of `hours` and `days`; with both, either is
+    quiet."""
 
     hours: Hours | None = None
     """From one time of day to another, past midnight where the second is the earlier one."""
