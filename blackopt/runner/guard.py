@@ -6,7 +6,7 @@ Pure over the ledger's rows and the turn's time, so that a process that died and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from blackopt.campaign import CampaignSpec, GuardrailSpec
@@ -61,6 +61,14 @@ class Guard:
                 return f"{BREACH}{rule.spec.metric} {verdict.text}"
         return None
 
+    def tested(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
+        """As :meth:`breach`, from bounds alone that one look at the newest readings can judge."""
+        for rule in self._rules:
+            verdict = None if rule.spec.lasting is not None else self._tested(rule, trial, rows)
+            if verdict is not None and verdict.outcome is Outcome.BREACHED:
+                return f"{BREACH}{rule.spec.metric} {verdict.text}"
+        return None
+
     def silence(self, trial: TrialRow, rows: Sequence[ReadingRow], ledger: Ledger, now_us: int) -> str | None:
         """The cause to withdraw a live trial for that nobody watches, or None.
 
@@ -80,10 +88,19 @@ class Guard:
                 return f"{SILENT}{metric} has had {what} for {format_duration(limit)}"
         return None
 
-    def unseen(self, trial: TrialRow, rows: Sequence[ReadingRow], objective: str) -> str | None:
-        """The cause for a trial that has matured with units in the objective and none in a guardrail."""
-        for rule in self._rules if self._units(rows, objective, trial.arm) > 0 else ():
-            if self._units(rows, rule.spec.metric, trial.arm) <= 0:
+    def unseen(
+        self, trial: TrialRow, rows: Sequence[ReadingRow], counted: str, mature: Collection[str]
+    ) -> str | None:
+        """The cause for a trial that has matured with units in what it is told from and none in a guardrail.
+
+        Args:
+            trial: that is to be told.
+            rows: the newest readings of its window.
+            counted: the metric that it is told from.
+            mature: metrics that have matured; another may well be without a unit.
+        """
+        for rule in self._rules if self._units(rows, counted, trial.arm) > 0 else ():
+            if rule.spec.metric in mature and self._units(rows, rule.spec.metric, trial.arm) <= 0:
                 return f"{SILENT}{rule.spec.metric} has matured without a unit"
         return None
 
@@ -168,10 +185,17 @@ def with_arm(cause: str, trial: TrialRow) -> str:
     return f"{begins}: {trial.arm}: {what}"
 
 
-def standing_still(rows: Sequence[ReadingRow], kinds: Mapping[str, Kind]) -> Iterator[Notice]:
+def standing_still(
+    rows: Sequence[ReadingRow], kinds: Mapping[str, Kind], files: Mapping[str, str] | None = None
+) -> Iterator[Notice]:
     """A notice for each metric that is the same in every arm of a window, without any spread.
 
     It may be true (nobody complained), and it is what a broken sensor looks like.
+
+    Args:
+        rows: the newest readings of the window.
+        kinds: of the metrics to look at, by name.
+        files: where each metric is written down, such as its query, as far as that is known.
     """
     for metric, kind in kinds.items():
         arms = sorted({row.reading.arm for row in rows if row.reading.metric == metric})
@@ -187,6 +211,7 @@ def standing_still(rows: Sequence[ReadingRow], kinds: Mapping[str, Kind]) -> Ite
         value = found[0].value
         if all((e.se or 0.0) * math.sqrt(e.n) <= _SAME * abs(value) for e in found):
             text = f"{metric} is {value:g} in all {len(found)} arms, without any spread: is its sensor alive?"
+            text += f" (look at {files[metric]})" if files and metric in files else ""
             yield Notice("constant", text, {"metric": metric, "value": value, "arms": len(found)})
 
 

@@ -1,23 +1,28 @@
 """What readings say about a trial: nothing yet, a value, a breach, or that no value will come.
 
-Pure over the ledger's rows: the runner decides when to look, this module what is seen.
+Pure over the ledger's rows: the runner decides when to look, this module what is seen. Where the campaign
+declares a surrogate, the trials of its search are told from that; every other trial waits for the objective
+itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from blackopt.campaign import CampaignSpec
+from blackopt.campaign import CampaignSpec, MetricSpec
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.kinds import Kind, Stats, kind
 from blackopt.metrics.maturity import Maturity
+from blackopt.metrics.surrogate import expected
+from blackopt.runner.covariate import MOVED, moved
 from blackopt.runner.guard import Guard, standing_still, twins, with_arm
 from blackopt.runner.notices import Notice
 from blackopt.runner.ratio import mismatch
-from blackopt.types import CONTROL, Estimate, Status
+from blackopt.types import CONTROL, Estimate, Role, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,14 @@ class Judge:
     """The objective, the guardrails and the maturity of one campaign."""
 
     def __init__(self, spec: CampaignSpec) -> None:
-        if spec.measure is None:
-            raise ValueError("a production campaign declares its metrics under `measure`")
-        self.objective = spec.objective
+        if spec.measure is None or spec.schedule is None:
+            raise ValueError("a production campaign has `measure` and `schedule`")
+        self.objective, self.surrogate = spec.objective, spec.objective.surrogate
+        self._deadline_us = spec.schedule.deadline
         self.metrics: Mapping[str, MetricRule] = {
             name: MetricRule(
                 kind(m.kind, cuped=m.cuped, quantile=m.quantile, cap=m.cap),
-                Maturity(m.window, m.lag),
+                maturity_of(m),
                 m.min_units,
                 m.min_events,
             )
@@ -57,6 +63,57 @@ class Judge:
         }
         self.kinds: Mapping[str, Kind] = {name: rule.kind for name, rule in self.metrics.items()}
         self.guard = Guard(spec, self.kinds)
+        self._files = _files(spec)
+
+    # -- what is waited for ----------------------------------------------------------------------------------
+
+    def told_from(self, role: Role) -> str:
+        """The metric that a trial of this role is told from."""
+        search = role is Role.SEARCH and self.surrogate is not None
+        return self.surrogate.metric if search and self.surrogate else self.objective.metric
+
+    def needed(self, role: Role) -> frozenset[str]:
+        """Metrics that must have matured before a trial of this role is told.
+
+        A search that is told from a surrogate does not wait for guardrails that mature later: they are judged
+        as far as they are known, as they were all along.
+        """
+        if role is Role.SEARCH and self.surrogate is not None:
+            return frozenset({self.surrogate.metric})
+        return frozenset({self.objective.metric, *self.guard.metrics})
+
+    def complete(self, window: WindowRow, ledger: Ledger) -> bool:
+        """Whether all is known that a window's trials, or the surrogate's calibration, will ever need."""
+        return self._followed(window) <= self._matured(window, ledger)
+
+    def polled_until_us(self, window: WindowRow) -> int:
+        """When nothing more will be learned of a window, however late its source is, in microseconds.
+
+        At its deadline. Before that it is polled until it is :meth:`complete`, also when all its trials have
+        been told from a surrogate.
+        """
+        return window.end_us + self._deadline_us
+
+    def mature_at(self, window: WindowRow) -> int:
+        """When everything of a window has matured if the source is up to date, in microseconds."""
+        return max(self.metrics[name].maturity.mature_at(window.end_us) for name in self._followed(window))
+
+    def _followed(self, window: WindowRow) -> frozenset[str]:
+        return self.needed(window.role) | {self.objective.metric, *self.guard.metrics}
+
+    def _matured(self, window: WindowRow, ledger: Ledger) -> frozenset[str]:
+        marks = ledger.watermarks(window.number)
+        return frozenset(
+            name
+            for name, rule in self.metrics.items()
+            if name in marks and rule.maturity.is_mature(marks[name].as_of_us, window.end_us)
+        )
+
+    def has_matured(self, metric: str, window: WindowRow, ledger: Ledger) -> bool:
+        """Whether the source knows all of a metric of a window."""
+        return metric in self._matured(window, ledger)
+
+    # -- what is seen ----------------------------------------------------------------------------------------
 
     def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured:
         """The metric of one arm, all cohorts pooled.
@@ -74,6 +131,46 @@ class Judge:
             error.where = f"{metric} of {arm}"
             raise
 
+    def effect(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> tuple[Estimate, tuple[int, ...]]:
+        """What the objective asks of a metric of one arm, and the ids of the readings behind it.
+
+        Its effect relative to the control where the objective is relative, else its value.
+
+        Raises:
+            MetricError: it has none; ``where`` names the metric.
+        """
+        treatment = self.measure(rows, metric, arm)
+        if self.objective.relative_to is None:
+            return treatment.estimate, treatment.used
+        control = self.measure(rows, metric, CONTROL)
+        relative = self.objective.effect == "relative"
+        try:
+            found = self.metrics[metric].kind.effect(treatment.stats, control.stats, relative=relative)
+        except MetricError as error:
+            error.where = metric
+            raise
+        return found, treatment.used + control.used
+
+    def value(self, rows: Sequence[ReadingRow], role: Role, arm: str) -> tuple[Estimate, tuple[int, ...]]:
+        """What a trial of this role would be told from these readings, and the ids of those behind it.
+
+        Raises:
+            MetricError: there is no value yet, or none at all.
+        """
+        found, used = self.effect(rows, self.told_from(role), arm)
+        if role is Role.SEARCH and self.surrogate is not None:
+            found = expected(found, slope=self.surrogate.slope, error=self.surrogate.error)
+        return found, used
+
+    def spoiled(
+        self, window: WindowRow, trials: Sequence[TrialRow], rows: Sequence[ReadingRow], metric: str
+    ) -> str | None:
+        """Why no arm of a window that has matured may be compared by this metric, or None."""
+        own = self.kinds[metric]
+        return mismatch(window, trials, rows, metric, own) or moved(window, trials, rows, metric, own)
+
+    # -- what is told ----------------------------------------------------------------------------------------
+
     def verdict(
         self, trial: TrialRow, window: WindowRow, ledger: Ledger, now_us: int, *, group: int = 1
     ) -> NewTell | None:
@@ -85,8 +182,9 @@ class Judge:
             return NewTell(trial.number, Status.INFEASIBLE, cause=trial.cause)
         if trial.live_us is None:
             return NewTell(trial.number, Status.FAILED, cause=trial.cause or "it never went live")
-        if self._mature(window, ledger):
-            return self._mature_tell(trial, window, ledger, group)
+        mature = self._matured(window, ledger)
+        if self.needed(trial.role) <= mature:
+            return self._mature_tell(trial, window, ledger, group, mature)
         if trial.deadline_us is not None and now_us >= trial.deadline_us:
             return NewTell(
                 trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline"
@@ -105,8 +203,12 @@ class Judge:
         if row.value is None:
             return Notice("told", f"t{row.trial} {row.status}: {cause}", data)
         spread = f" ± {self.show(row.se)}" if row.se is not None else ""
+        source = self.told_from(row.role)
+        by = f", from {source}" if source != self.objective.metric else ""
         return Notice(
-            "told", f"t{row.trial} {self.objective.metric} {self.show(row.value, sign=True)}{spread}", data
+            "told",
+            f"t{row.trial} {self.objective.metric} {self.show(row.value, sign=True)}{spread}{by}",
+            data,
         )
 
     def show(self, value: float, *, sign: bool = False) -> str:
@@ -115,44 +217,58 @@ class Judge:
             return f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %"
         return f"{value:+.4g}" if sign and self.objective.relative_to is not None else f"{value:.4g}"
 
-    def _mature(self, window: WindowRow, ledger: Ledger) -> bool:
-        marks = ledger.watermarks(window.number)
-        needed = {self.objective.metric, *self.guard.metrics}
-        return all(
-            name in marks and self.metrics[name].maturity.is_mature(marks[name].as_of_us, window.end_us)
-            for name in needed
-        )
-
     def alarms(self, window: WindowRow, ledger: Ledger) -> list[Notice]:
         """What a person should look at in a window that has matured; nothing while it has not."""
-        mature = self._mature(window, ledger)
-        return list(standing_still(ledger.latest(window.number), self.kinds)) if mature else []
-
-    def _mature_tell(self, trial: TrialRow, window: WindowRow, ledger: Ledger, group: int) -> NewTell:
+        mature = self._matured(window, ledger)
+        if not self.needed(window.role) <= mature:
+            return []
         rows, trials = ledger.latest(window.number), ledger.trials(window=window.number)
-        metric = self.objective.metric
-        broken = mismatch(window, trials, rows, metric, self.kinds[metric])
+        kinds = {name: self.kinds[name] for name in self.kinds if name in mature}
+        found = list(standing_still(rows, kinds, self._files))
+        for name, own in kinds.items():
+            text = moved(window, trials, rows, name, own)
+            if text is not None:
+                data = {"metric": name, "window": window.number}
+                found.append(Notice("covariate", text.removeprefix(MOVED), data))
+        return found
+
+    def _mature_tell(
+        self, trial: TrialRow, window: WindowRow, ledger: Ledger, group: int, mature: frozenset[str]
+    ) -> NewTell:
+        rows, trials = ledger.latest(window.number), ledger.trials(window=window.number)
+        metric = self.told_from(trial.role)
+        broken = self.spoiled(window, trials, rows, metric)
         if broken is not None:
             return NewTell(trial.number, Status.FAILED, cause=broken)
         pair = twins(trial, trials, group)
         for twin in pair:
             if twin.cause.startswith("guardrail"):
                 return NewTell(trial.number, Status.INFEASIBLE, cause=twin.cause)
-            breach = self.guard.breach(twin, rows, ledger) or self.guard.unseen(twin, rows, metric)
+            breach = self.guard.breach(twin, rows, ledger) or self.guard.unseen(twin, rows, metric, mature)
             if breach is not None:
                 cause = breach if len(pair) == 1 else with_arm(breach, twin)
                 return NewTell(trial.number, Status.INFEASIBLE, cause=cause)
         try:
-            treatment = self.measure(rows, metric, trial.arm)
-            if self.objective.relative_to is None:
-                return _ok(trial, treatment.estimate, treatment.used)
-            control = self.measure(rows, metric, CONTROL)
-            relative = self.objective.effect == "relative"
-            found = self.metrics[metric].kind.effect(treatment.stats, control.stats, relative=relative)
+            found, used = self.value(rows, trial.role, trial.arm)
         except MetricError as error:
             return NewTell(trial.number, Status.FAILED, cause=f"{error.where or metric}: {error.what}")
-        return _ok(trial, found, treatment.used + control.used)
+        return NewTell(trial.number, Status.OK, value=found.value, se=found.se, used=used)
 
 
-def _ok(trial: TrialRow, estimate: Estimate, used: tuple[int, ...]) -> NewTell:
-    return NewTell(trial.number, Status.OK, value=estimate.value, se=estimate.se, used=used)
+def maturity_of(metric: MetricSpec) -> Maturity:
+    """When a declared metric is known."""
+    within = metric.anchor.within if metric.anchor else 0
+    return Maturity(metric.window, metric.lag, metric.bake, within)
+
+
+def _files(spec: CampaignSpec) -> dict[str, str]:
+    """The file that each metric names for its source, as the campaign writes it; without one, nothing."""
+    if spec.measure is None:
+        return {}
+    found = {}
+    for name, metric in spec.measure.metrics.items():
+        written = spec.document["measure"]["metrics"][name]
+        for key, value in metric.options.model_dump(by_alias=True).items():
+            if isinstance(value, Path) and isinstance(written.get(key), str):
+                found[name] = written[key]
+    return found

@@ -20,6 +20,16 @@ _LATE = 100  # an arm may go live in the first hundredth of its window
 _NOT_UNITS = ("quantile", "value")  # kinds whose n need not count randomization units
 
 
+def served(window: WindowRow, trials: Sequence[TrialRow]) -> list[TrialRow]:
+    """Those that were served from the start of their window, give or take a hundredth of it, to its end."""
+    latest_us = window.start_us + (window.end_us - window.start_us) // _LATE
+    return [
+        trial
+        for trial in trials
+        if trial.cause == WINDOW_ENDED and trial.live_us is not None and trial.live_us <= latest_us
+    ]
+
+
 def mismatch(
     window: WindowRow, trials: Sequence[TrialRow], rows: Sequence[ReadingRow], metric: str, kind: Kind
 ) -> str | None:
@@ -39,14 +49,10 @@ def mismatch(
     """
     if kind.name in _NOT_UNITS:
         return None
-    latest_us = window.start_us + (window.end_us - window.start_us) // _LATE
     widths = {
         trial.arm: float(trial.slice.upper - trial.slice.lower)
-        for trial in trials
+        for trial in served(window, trials)
         if trial.slice is not None
-        and trial.cause == WINDOW_ENDED
-        and trial.live_us is not None
-        and trial.live_us <= latest_us
     }
     if window.control.upper > window.control.lower:
         widths[CONTROL] = float(window.control.upper - window.control.lower)

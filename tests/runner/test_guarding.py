@@ -185,7 +185,9 @@ def test_f54_a_metric_that_never_moves_is_pointed_out(make_world: Callable[..., 
     world.finish()
     alarms = [notice for notice in world.notices if notice.kind == "constant"]
     assert len(alarms) == 4  # once for each window
-    assert alarms[0].text == "unsubscribe is 0 in all 5 arms, without any spread: is its sensor alive?"
+    assert alarms[0].text == (
+        "unsubscribe is 0 in all 5 arms, without any spread: is its sensor alive? (look at unused.sql)"
+    )
     assert {status for status, _ in told(world).values()} == {Status.OK}
 
 
