@@ -26,8 +26,8 @@ POWER = 0.8
 """Probability of a proof for which looks are counted."""
 
 _NORMAL = NormalDist()
-_EXACT = 30  # looks up to which a plan's power is integrated; beyond, the count grows by less than 1 % more
-_STEPS = 100  # of a bisection
+_EXACT = 12  # looks up to which a plan's power is integrated; beyond, the count grows by 2 % more at most
+_HALVINGS = 40
 
 
 @lru_cache(maxsize=256)
@@ -97,10 +97,8 @@ def median_unbiased(effects: Sequence[Estimate], passed: Sequence[float]) -> flo
         raise UsageError(f"passed: expected {len(effects) - 1} bounds, got {len(passed)}")
     z = combined([e.value / s for e, s in zip(effects, errors, strict=True)])
     low, high = repeated_interval(effects, 10.0)
-    for _ in range(_STEPS):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2.0
-        if not low < middle < high:
-            break
         better = math.fsum(crossing([*passed, z], [middle / s for s in errors]))
         low, high = (middle, high) if better < 0.5 else (low, middle)
     return (low + high) / 2.0
@@ -151,7 +149,7 @@ def _drift(looks: int, alpha: float) -> float:
     """Δ_K: E[Z_K] at which a plan has its power. Power is close to linear in it on the scale of Φ⁻¹."""
     wanted = _NORMAL.inv_cdf(POWER)
     drift = wanted - _NORMAL.inv_cdf(alpha)
-    for _ in range(6 if looks > 1 else 0):
+    for _ in range(4 if looks > 1 else 0):
         found, _used = power(looks, alpha, drift / math.sqrt(looks))
         drift += wanted - _NORMAL.inv_cdf(found)
     return drift

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from blackopt.metrics.combination import bounds, combined, looks_needed
@@ -19,7 +19,7 @@ from blackopt.metrics.guardrails import Bound, Side, excess, expected_events, lo
 from blackopt.types import Estimate
 
 _DOUBLINGS = 60  # of the way from a bound to the strictest one that holds
-_HALVINGS = 60
+_HALVINGS = 40
 
 
 class Standing(StrEnum):
@@ -109,16 +109,18 @@ def judge(rule: Guardrail, looks: Sequence[GuardrailLook], planned: int) -> NonI
         UsageError: a relative bound without a control, or a level outside (0, 0.5).
     """
     levels = _levels(rule, looks)
-    if rule.lasting or (rule.exact and not all(_known(found) for found in _excesses(rule, looks))):
-        return _at_its_word(rule, looks, levels)
-    lack = _lack(rule, looks)
+    harms = _excesses(rule, looks, rule.bound)
+    if rule.lasting or (rule.exact and not all(_known(harm) for harm in harms)):
+        return _at_its_word(rule, harms[-1:] if rule.lasting else harms, levels)
+    lack = _lack(rule, looks, harms)
     if lack is not None:
         return NonInferiority(
             rule.metric, rule.bound, Standing.OPEN, None, None, None, None, f"{levels}; {lack}"
         )
-    z, critical = _z(rule, looks, rule.bound.number), bounds(planned, rule.alpha)[len(looks) - 1]
+    z, critical = _inside(harms), bounds(planned, rule.alpha)[len(looks) - 1]
     standing = Standing.HOLDS if z > critical else Standing.BROKEN if -z > critical else Standing.OPEN
-    limit = _limit(rule, looks, critical)
+    spread = max(harm.se for harm in harms if harm.se is not None)
+    limit = _limit(rule, looks, critical, spread)
     strictest = "no bound yet" if limit is None else _written(rule, limit)
     text = {
         Standing.HOLDS: f"{levels}; proved to be {strictest}",
@@ -129,19 +131,18 @@ def judge(rule: Guardrail, looks: Sequence[GuardrailLook], planned: int) -> NonI
     return NonInferiority(rule.metric, rule.bound, standing, z, critical, limit, needed, text)
 
 
-def _at_its_word(rule: Guardrail, looks: Sequence[GuardrailLook], levels: str) -> NonInferiority:
+def _at_its_word(rule: Guardrail, harms: Sequence[Estimate], levels: str) -> NonInferiority:
     """The last look of what is operational, the mean of those without standard errors.
 
     Being outside is not proved either, and may pass: it is never a reason to stop early.
     """
-    found = _excesses(rule, looks[-1:] if rule.lasting else looks)
-    inside = math.fsum(d.value for d in found) <= 0.0
+    inside = math.fsum(harm.value for harm in harms) <= 0.0
     standing = Standing.HOLDS if inside else Standing.OPEN
     text = f"{levels}; taken at its word"
     return NonInferiority(rule.metric, rule.bound, standing, None, None, None, 1 if inside else None, text)
 
 
-def _lack(rule: Guardrail, looks: Sequence[GuardrailLook]) -> str | None:
+def _lack(rule: Guardrail, looks: Sequence[GuardrailLook], harms: Sequence[Estimate]) -> str | None:
     """Why nothing can be proved from these looks, or None."""
     units = math.fsum(one.treatment.n for one in looks)
     if units <= 0.0 or units < rule.min_units:
@@ -153,26 +154,25 @@ def _lack(rule: Guardrail, looks: Sequence[GuardrailLook]) -> str | None:
     ]
     if len(counted) == len(looks) and math.fsum(counted) < rule.min_events:
         return f"only {math.fsum(counted):.3g} of at least {rule.min_events:g} events"
-    if not all(_known(found) for found in _excesses(rule, looks)):
+    if not all(_known(harm) for harm in harms):
         return "without a spread of its units in every look, it proves nothing"
     return None
 
 
-def _known(found: Estimate) -> bool:
-    return found.se is not None and found.se > 0.0
+def _known(harm: Estimate) -> bool:
+    return harm.se is not None and harm.se > 0.0
 
 
-def _excesses(rule: Guardrail, looks: Sequence[GuardrailLook]) -> list[Estimate]:
-    return [excess(rule.bound, one.treatment, one.control, percent=rule.percent) for one in looks]
+def _excesses(rule: Guardrail, looks: Sequence[GuardrailLook], bound: Bound) -> list[Estimate]:
+    return [excess(bound, one.treatment, one.control, percent=rule.percent) for one in looks]
 
 
-def _z(rule: Guardrail, looks: Sequence[GuardrailLook], number: float) -> float:
-    """Zₖ of being inside the bound, if it had this number."""
-    found = _excesses(replace(rule, bound=replace(rule.bound, number=number)), looks)
-    return combined([-d.value / d.se for d in found if d.se is not None])
+def _inside(harms: Sequence[Estimate]) -> float:
+    """Zₖ of being inside the bound."""
+    return combined([-harm.value / harm.se for harm in harms if harm.se])
 
 
-def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float) -> float | None:
+def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float, spread: float) -> float | None:
     """The strictest number at which the bound would be proved: the end of a repeated confidence interval.
 
     For a multiple of the control this is Fieller's (1954) interval of the ratio, without his closed form,
@@ -180,7 +180,6 @@ def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float) -> 
     """
     if not math.isfinite(critical):
         return None
-    spread = max(d.se for d in _excesses(rule, looks) if d.se is not None)
     sign = 1.0 if rule.bound.side is Side.AT_MOST else -1.0
 
     def number(steps: float) -> float:
@@ -190,7 +189,8 @@ def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float) -> 
         return rule.bound.number + sign * steps * spread
 
     def holds(steps: float) -> bool:
-        return _z(rule, looks, number(steps)) > critical
+        bound = Bound(rule.bound.side, number(steps), rule.bound.relative)
+        return _inside(_excesses(rule, looks, bound)) > critical
 
     direction = -1.0 if holds(0.0) else 1.0
     inner, outer = 0.0, direction

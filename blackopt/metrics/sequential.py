@@ -27,7 +27,7 @@ from blackopt.errors import UsageError
 
 _NORMAL = NormalDist()
 _FAR = 8.0  # standard deviations beyond which a normal density is nothing: 6e-16 in all
-_NODES = 12  # of Gauss and Legendre, on each panel
+_ROOTS, _WEIGHTS = np.polynomial.legendre.leggauss(12)  # on each panel
 _PANELS = 400  # at most, where looks are very close
 
 
@@ -223,14 +223,13 @@ def _survivors(
     upper = min(edge, _FAR * scale)
     lower = -upper if two_sided else -_FAR * scale
     panels = min(_PANELS, math.ceil((upper - lower) / width))
-    roots, weights = np.polynomial.legendre.leggauss(_NODES)
     half = (upper - lower) / panels / 2.0
     middles = lower + half * (2.0 * np.arange(panels) + 1.0)
-    nodes = (middles[:, None] + half * roots).ravel()
+    nodes = (middles[:, None] + half * _ROOTS).ravel()
     density = (
         np.exp(-0.5 * ((nodes[:, None] - points) / width) ** 2) @ mass / (width * math.sqrt(2.0 * math.pi))
     )
-    return nodes, density * np.tile(half * weights, panels)
+    return nodes, density * np.tile(half * _WEIGHTS, panels)
 
 
 def _upper(z: float) -> float:
