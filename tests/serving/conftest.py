@@ -59,6 +59,19 @@ class Bench:
     def withdraw(self, **fields: Any) -> tuple[int, dict[str, str]]:
         return self.post("/withdraw", withdraw_body(**fields))
 
+    def adopt(self, **fields: Any) -> tuple[int, dict[str, str]]:
+        return self.post("/adopt", adopt_body(**fields))
+
+    def incumbents(self) -> list[dict[str, Any]]:
+        status, answer = self.arms.handle("GET", "/live", {}, b"")
+        assert status == 200
+        incumbents: list[dict[str, Any]] = json.loads(answer)["incumbents"]
+        return incumbents
+
+    def price(self, unit: str = "u10", campaign: str = "email-offer") -> float:
+        price: float = self.arms.assign(campaign, unit).value["price"]
+        return price
+
     def live(self) -> list[dict[str, Any]]:
         status, answer = self.arms.handle("GET", "/live", {}, b"")
         assert status == 200
@@ -93,6 +106,12 @@ def push_body(trial: int = 1, text: str = '{"price":1.5}', **fields: Any) -> dic
 def withdraw_body(trial: int = 1, **fields: Any) -> dict[str, Any]:
     order = {"protocol": 1, "kind": "withdraw", "campaign": "email-offer", "trial": trial, "arm": f"t{trial}"}
     return {**order, "epoch": 1, **fields}
+
+
+def adopt_body(number: int = 1, text: str = '{"price":1.25}', **fields: Any) -> dict[str, Any]:
+    artifact = push_body(text=text)["artifact"]
+    order = {"protocol": 1, "kind": "adopt", "campaign": "email-offer", "number": number, "epoch": 1}
+    return {**order, "artifact": artifact, **fields}
 
 
 @pytest.fixture

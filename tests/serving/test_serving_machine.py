@@ -1,4 +1,4 @@
-"""Any sequence of pushes, withdrawals, lapses, kills and restarts, against a model that fits a screen."""
+"""Any sequence of orders, lapses, kills and restarts, against a model that fits a screen."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class ModuleMachine(RuleBasedStateMachine):
         self.text: dict[int, str] = {}
         self.withdrawn: set[int] = set()
         self.leases: dict[int, tuple[float, int]] = {}
+        self.adopted = (0, "")
 
     def teardown(self) -> None:
         self.bench.arms.close()
@@ -109,6 +110,31 @@ class ModuleMachine(RuleBasedStateMachine):
         self.withdrawn.add(trial)
         self.leases.pop(trial, None)
 
+    def expect_adoption(self, number: int, text: str, epoch: int) -> tuple[int, str]:
+        if epoch < self.epoch:
+            return 409, "fenced"
+        self.epoch = epoch
+        before, adopted = self.adopted
+        if number < before:
+            return 422, "stale"
+        if number == before and text != adopted:
+            return 422, "conflict"
+        if self.killed:
+            return 503, "killed"
+        if text == "bad":
+            return 422, "bounds"
+        return 200, "repeated" if number == before else "applied"
+
+    @rule(number=st.integers(1, 4), text=st.sampled_from(sorted(PRICES)), epoch=EPOCHS)
+    def adopt(self, number: int, text: str, epoch: int) -> None:
+        expected = self.expect_adoption(number, text, epoch)
+        body = json.dumps({"price": PRICES[text]})
+        status, answer = self.bench.adopt(number=number, text=body, epoch=epoch)
+        said = answer["outcome"] if status == 200 else answer["detail"].partition(":")[0]
+        assert (status, said) == expected
+        if status == 200:
+            self.adopted = (number, text)
+
     @rule(seconds=st.integers(1, 60))
     def wait(self, seconds: int) -> None:
         self.bench.now += seconds
@@ -138,6 +164,12 @@ class ModuleMachine(RuleBasedStateMachine):
         assert {arm["trial"]: arm["epoch"] for arm in self.bench.live()} == expected
 
     @invariant()
+    def what_is_adopted_is_listed(self) -> None:
+        number, _ = self.adopted
+        expected = [(number, not self.killed)] if number else []
+        assert [(entry["number"], entry["served"]) for entry in self.bench.incumbents()] == expected
+
+    @invariant()
     def units_get_their_arm_or_the_incumbent(self) -> None:
         live = {} if self.killed else self.live()
         for unit in UNITS:
@@ -145,14 +177,15 @@ class ModuleMachine(RuleBasedStateMachine):
             assert (given.arm, given.value["price"]) == self.expect_unit(unit, live)
 
     def expect_unit(self, unit: str, live: dict[int, int]) -> tuple[str | None, float]:
+        incumbent = PRICES[self.adopted[1]] if self.adopted[0] and not self.killed else 1.0
         if not live:
-            return None, 1.0
+            return None, incumbent
         at = bucket("email-offer", f"s.{self.window}", unit)
         for trial in live:
             lower, upper = self.placement(trial)["slice"]
             if lower <= at < upper:
                 return f"t{trial}", PRICES[self.text[trial]]
-        return ("control" if at < 150_000 else None), 1.0
+        return ("control" if at < 150_000 else None), incumbent
 
 
 def test_any_sequence_of_orders_and_faults(new_bench: Any) -> None:

@@ -82,9 +82,14 @@ def test_orders(case: dict[str, Any], bench: Any) -> None:
             case "live":
                 live = [{k: arm[k] for k in ("trial", "epoch", "expires_in_s")} for arm in bench.live()]
                 assert live == step["live"], f"step {number}"
+                if "incumbents" in step:
+                    keys = ("campaign", "number", "served")
+                    found = [{k: entry[k] for k in keys} for entry in bench.incumbents()]
+                    assert found == step["incumbents"], f"step {number}"
             case "assign":
                 given = bench.arms.assign(step["campaign"], step["unit"])
                 assert (given.arm, given.window) == (step["arm"], step["window"]), f"step {number}"
+                assert given.artifact.body.decode() == step.get("body", given.artifact.body.decode())
             case "wait":
                 bench.now += step["seconds"]
             case "restart":
@@ -112,9 +117,20 @@ def test_the_schemas_are_schemas_and_fit_what_is_answered(bench: Any) -> None:
         jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))
     bench.push()
     bench.push(trial=2, placement=None)
+    bench.adopt()
+    bench.adopt(number=2, campaign="another")
+    bench.start(accept=within({"price": (0.5, 1.0)}))
     answer = json.loads(bench.arms.handle("GET", "/live", {}, b"")[1])
-    assert len(answer["live"]) == 2
-    jsonschema.validate(answer, json.loads((FOLDER / "live.schema.json").read_text(encoding="utf-8")))
+    assert [entry["served"] for entry in answer["incumbents"]] == [False, False]
+    schema = json.loads((FOLDER / "live.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(answer, schema)
+    bench.start()
+    bench.push()
+    bench.push(trial=2, placement=None)
+    answer = json.loads(bench.arms.handle("GET", "/live", {}, b"")[1])
+    assert (len(answer["live"]), len(answer["incumbents"])) == (2, 2)
+    jsonschema.validate(answer, schema)
+    jsonschema.validate({"protocol": 1, "live": []}, schema)  # of a module from before adoptions
 
 
 def test_every_code_is_in_the_page() -> None:
