@@ -19,7 +19,9 @@ from blackopt.runner import manual
 from blackopt.runner.assembly import Parts, create_ledger, drive, open_ledger
 from blackopt.runner.loop import Turn
 from blackopt.runner.notices import Notify, silent
+from blackopt.runner.promoting import begin, take_back
 from blackopt.runner.results import Results, results
+from blackopt.runner.standing import Standing, standing
 from blackopt.space import Space
 from blackopt.types import Candidate, Evaluation, Status
 
@@ -121,6 +123,54 @@ class Campaign:
         with self._parts() as parts, drive(parts, notify) as runner:
             runner.start(resume=resume)
             return runner.turn()
+
+    def promote(self, *, notify: Notify = silent, once: bool = False, resume: bool = False) -> Standing:
+        """Test the recommendation on fresh units; if it is proven, ramp it up and make it the incumbent.
+
+        Goes on where an earlier call stopped, however it stopped; :meth:`run` and :meth:`turn` do too.
+
+        Args:
+            notify: called with each :class:`Notice`.
+            once: take only what is due now, and return; for cron.
+            resume: go on although a guardrail or a person had stopped the campaign.
+
+        Raises:
+            BlackoptError: the search has not ended, or its recommendation was refused before.
+            LockHeld: another process drives this campaign.
+        """
+        with self._parts() as parts:
+            with drive(parts, notify, create=False) as runner:
+                begin(self.spec, runner.driver, runner.learner, parts.policy, at_us=parts.clock.now_us())
+                runner.start(resume=resume)
+                if once:
+                    runner.turn()
+                else:
+                    runner.run()
+            return self._standing()
+
+    def rollback(self, *, notify: Notify = silent) -> Standing | None:
+        """Take the newest promotion back: its arms are withdrawn, the former incumbent is adopted again.
+
+        One turn; where production does not answer, the state stays ``REVERTING`` and the next call, or the
+        next turn, goes on. None where there is nothing to take back.
+
+        Raises:
+            LockHeld: another process drives this campaign.
+        """
+        with self._parts() as parts, drive(parts, notify, create=False) as runner:
+            now_us = parts.clock.now_us()
+            if not take_back(runner.driver, cause="taken back by a person", at_us=now_us):
+                return None
+            runner.lane.reconcile(now_us)
+            runner.lane.turn(now_us)
+        return self._standing()
+
+    def _standing(self) -> Standing:
+        with open_ledger(self.spec, read_only=True) as ledger:
+            found = standing(self.spec, ledger)
+        if found is None:
+            raise RuntimeError("a promotion was begun, and the ledger has none")
+        return found
 
     def results(self) -> Results:
         """What is known now; may be called while another process drives the campaign."""

@@ -9,6 +9,7 @@ import typer
 
 from blackopt.cli.output import Output, as_json, as_table
 from blackopt.runner.results import Evidence, Results
+from blackopt.runner.standing import as_data as as_json_data
 from blackopt.runner.wording import headline
 from blackopt.sdk import Campaign
 
@@ -53,4 +54,5 @@ def as_data(found: Results) -> Mapping[str, object]:
         "incumbent": dict(found.incumbent),
         "vector": found.recommendation.tolist(),
         "fresh": found.evidence is Evidence.FRESH,
+        "promotion": as_json_data(found.promotion) if found.promotion else None,
     }

@@ -17,7 +17,7 @@ from blackopt.runner.wording import per_cent
 Z95 = 1.959963984540054
 RECENT = 16
 CLEAR = "\r\x1b[K"
-LOUD = ("breach", "paused", "trouble", "refused", "divergence", "done")
+LOUD = ("breach", "paused", "trouble", "refused", "divergence", "promotion", "done")
 """What stays on the screen above the live line."""
 
 

@@ -12,6 +12,7 @@ from blackopt.ledger.lock import holder
 from blackopt.ledger.rows import TrialState, WindowRow
 from blackopt.runner.assembly import open_ledger
 from blackopt.runner.budget import Left, trials_asked
+from blackopt.runner.standing import as_data, standing
 from blackopt.sdk import Campaign
 from blackopt.types import Role, Status
 
@@ -42,6 +43,7 @@ def _for_programs(spec: CampaignSpec, ledger: Ledger) -> Mapping[str, object]:
         }
         if windows
         else None,
+        "promotion": as_data(found) if (found := standing(spec, ledger)) else None,
         "started": iso(ledger.campaign.created_us),
         "last_event": iso(_last_event_us(ledger)),
         "ledger": str(ledger.path),
@@ -64,6 +66,8 @@ def _for_people(spec: CampaignSpec, ledger: Ledger) -> Mapping[str, object]:
     data["told"] = _breakdown(counts[TrialState.TOLD], {str(s): counts[f"told.{s}"] for s in Status})
     if windows:
         data["window"] = _window(windows[-1])
+    if found := standing(spec, ledger):
+        data["promotion"] = f"{found.number}: {found.text}"
     data["started"] = utc(ledger.campaign.created_us)
     data["last event"] = utc(_last_event_us(ledger))
     data["ledger"] = str(ledger.path)

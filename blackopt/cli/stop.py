@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import time
 from pathlib import Path
 
 import typer
 
+from blackopt.cli.ending import end_driver
 from blackopt.cli.output import plural
 from blackopt.cli.progress import Progress
-from blackopt.errors import LockHeld, RetriableError
-from blackopt.ledger.lock import holder
+from blackopt.errors import RetriableError
 from blackopt.ledger.rows import Mode, TrialState
 from blackopt.runner.assembly import Parts, drive
 from blackopt.runner.production import ProductionLane
 from blackopt.sdk import Campaign
 
-PATIENCE_S = 30.0
-"""How long a driver may take to finish its transaction and leave."""
-
 
 def stop(path: Path) -> None:
     """Withdraw everything that is live and mark the campaign as stopped; a driver at work is ended first."""
     spec = Campaign.load(path).spec
-    _end_driver(spec.ledger)
+    end_driver(spec.ledger)
     progress = Progress(quiet=False, verbose=True)
     with Parts(spec) as parts, drive(parts, progress, create=False) as runner:
         now_us = parts.clock.now_us()
@@ -44,39 +37,3 @@ def stop(path: Path) -> None:
             next_step="run the same command again",
         )
     typer.echo("nothing is live: production serves the incumbent", err=True)
-
-
-def _end_driver(ledger: Path) -> None:
-    """Ask the process that drives this campaign to leave, as Ctrl-C would, and wait until it has.
-
-    Raises:
-        LockHeld: it is on another machine, belongs to somebody else, or does not leave.
-    """
-    driver = holder(ledger)
-    if driver is None:
-        return
-    if not driver.pid or driver.host != socket.gethostname():
-        raise _held(str(driver), "it cannot be ended from here")
-    try:
-        os.kill(driver.pid, signal.SIGTERM)
-    except PermissionError as error:
-        raise _held(str(driver), str(error)) from error
-    except ProcessLookupError:
-        pass  # it has just left by itself, which is all that was wanted
-    else:
-        typer.echo(f"ended {driver}", err=True)
-    until = time.monotonic() + PATIENCE_S
-    while holder(ledger) == driver:
-        if time.monotonic() > until:
-            raise _held(str(driver), f"it has not left within {PATIENCE_S:g} s")
-        time.sleep(0.1)
-
-
-def _held(driver: str, why: str) -> LockHeld:
-    return LockHeld(
-        "another process drives this campaign",
-        where=driver,
-        why=why,
-        safe="nothing was changed; what is live stays under its lease",
-        next_step="end that process, then run this again",
-    )

@@ -42,19 +42,18 @@ class Left:
         counts = ledger.counts()
         total = trials_asked(counts)
         in_flight = total - counts[TrialState.TOLD]
-        confirmations = ledger.trials(role=Role.CONFIRM)
-        searched = total - len(confirmations)
-        confirmed = 0
-        for trial in reversed(confirmations):
-            if trial.number != total - 1 - confirmed:
-                break
-            confirmed += 1
-        confirming = sum(trial.state is not TrialState.TOLD for trial in confirmations)
+        others = [t for role in Role if role is not Role.SEARCH for t in ledger.trials(role=role)]
+        searched = total - len(others)
+        # Those after the last trial of the search: numbers are gapless, so it stands where they do not.
+        numbers = {trial.number for trial in others}
+        last = next((n for n in range(total - 1, -1, -1) if n not in numbers), -1)
+        confirmed = sum(trial.role is Role.CONFIRM and trial.number > last for trial in others)
+        aside = sum(trial.state is not TrialState.TOLD for trial in others)
         return cls(
             search=max(0, budget.trials - searched),
             confirm=max(0, budget.confirm - confirmed),
             in_flight=in_flight,
-            searching=in_flight - confirming,
+            searching=in_flight - aside,
             room=max(0, budget.max_in_flight - in_flight),
             next_number=total,
         )

@@ -36,6 +36,7 @@ class EvaluationLane:
     def __post_init__(self) -> None:
         self.ledger = self.driver.ledger
         self.troubles = 0
+        self.busy = False
 
     def reconcile(self, now_us: int) -> None:  # noqa: ARG002 - the lane's signature
         """Start again what the ledger has as asked: an evaluation does not outlive its process."""

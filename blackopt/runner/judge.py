@@ -241,7 +241,8 @@ class Judge:
         if broken is not None:
             return NewTell(trial.number, Status.FAILED, cause=broken)
         pair = twins(trial, trials, group)
-        for twin in pair:
+        # A holdback serves the former incumbent, which is not on trial.
+        for twin in pair if trial.role is not Role.HOLDBACK else ():
             if twin.cause.startswith("guardrail"):
                 return NewTell(trial.number, Status.INFEASIBLE, cause=twin.cause)
             breach = self.guard.breach(twin, rows, ledger) or self.guard.unseen(twin, rows, metric, mature)

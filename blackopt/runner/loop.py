@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from blackopt.campaign import CampaignSpec
-from blackopt.errors import GuardrailStop
-from blackopt.ledger import Driver
+from blackopt.errors import ConfigurationError, GuardrailStop
+from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.rows import Mode, TrialState
 from blackopt.protocols import Clock
 from blackopt.runner.budget import Left
@@ -22,6 +22,11 @@ class Lane(Protocol):
     @property
     def troubles(self) -> int:
         """Temporary failures in the last turn."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that the budget does not count."""
         ...
 
     def reconcile(self, now_us: int) -> None:
@@ -83,6 +88,7 @@ class Runner:
                 raise _paused(self.spec, mode)
             self.driver.set_mode(Mode.RUN, cause="resumed by a person", at_us=now_us)
         elif mode is Mode.DONE and not Left.of(self.driver.ledger, self.spec.budget).nothing:
+            require_search(self.spec, self.driver.ledger)
             self.driver.set_mode(Mode.RUN, cause="the budget was extended", at_us=now_us)
         self.lane.reconcile(now_us)
 
@@ -98,7 +104,7 @@ class Runner:
         if mode is Mode.PAUSED:
             raise _paused(self.spec, mode)
         done = mode is Mode.DONE
-        if not done and Left.of(self.driver.ledger, self.spec.budget).nothing:
+        if not done and not self.lane.busy and Left.of(self.driver.ledger, self.spec.budget).nothing:
             self.learner.snapshot(self.driver)
             self.driver.set_mode(Mode.DONE, cause="the budget is spent", at_us=now_us)
             self.notify(Notice("done", "the budget is spent and every trial is told"))
@@ -127,6 +133,22 @@ class Runner:
                 raise RuntimeError("nothing is open, nothing is left, and the campaign is not done")
             if turn.next_us > turn.now_us:
                 self.clock.wait_until(turn.next_us)
+
+
+def require_search(spec: CampaignSpec, ledger: Ledger) -> None:
+    """Refuse to search on from a recommendation that has become the incumbent.
+
+    Raises:
+        ConfigurationError: it has; what was told so far is relative to the incumbent before.
+    """
+    if any(row.state.adopted for row in ledger.promotions()):
+        raise ConfigurationError(
+            f"campaign {spec.name} has promoted its recommendation: its search is over",
+            where=spec.file,
+            why="what was told so far is relative to the former incumbent",
+            safe="nothing was asked; production serves the new incumbent",
+            next_step="start a new campaign whose `start` is the new incumbent (`blackopt best`)",
+        )
 
 
 def _paused(spec: CampaignSpec, mode: Mode) -> GuardrailStop:

@@ -14,16 +14,40 @@ from blackopt.campaign import CampaignSpec, Schedule
 from blackopt.errors import Fenced, OutcomeUnknown, RetriableError
 from blackopt.ledger import Driver
 from blackopt.ledger.canonical import order_key
-from blackopt.ledger.rows import PushKind, PushRow, PushState, TrialRow, TrialState, WindowRow
+from blackopt.ledger.rows import (
+    IncumbentRow,
+    PromotionState,
+    PushKind,
+    PushRow,
+    PushState,
+    TrialRow,
+    TrialState,
+    WindowRow,
+)
 from blackopt.protocols import Policy, Target
 from blackopt.runner.backoff import next_attempt_us
 from blackopt.runner.notices import Notice, Notify, Troubles
-from blackopt.types import Outcome, Placement, Push, Receipt, Slice, Withdraw
+from blackopt.types import Adopt, Outcome, Placement, Push, Receipt, Slice, Withdraw
 
 Windows = Mapping[int, WindowRow]
 
 OPEN = tuple(state for state in TrialState if state is not TrialState.TOLD)
 """States of a trial that production may still hear of."""
+
+
+_UNANSWERED = (PushState.PENDING, PushState.UNKNOWN)
+
+WORDS: Mapping[PromotionState, str] = {
+    PromotionState.TESTING: "under test on fresh units",
+    PromotionState.RAMPING: "proven, ramping up",
+    PromotionState.ADOPTING: "ramped up, becoming the incumbent",
+    PromotionState.HOLDING: "is the incumbent, watched",
+    PromotionState.DONE: "is the incumbent",
+    PromotionState.REFUSED: "refused",
+    PromotionState.REVERTING: "being taken back",
+    PromotionState.REVERTED: "taken back",
+}
+"""What a promotion's state means, for people."""
 
 
 def window_of(trial: TrialRow, windows: Windows) -> WindowRow:
@@ -84,8 +108,38 @@ class Outbox:
                 self.driver.withdrawn([trial.number], at_us=now_us)
             self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
 
+    def adopt(self, now_us: int) -> None:
+        """Send the order that makes an incumbent, where it is due; the promotion goes on with its answer."""
+        order = self._adoption()
+        if order is None or order.next_us > now_us:
+            return
+        promotion = self.ledger.promotions()[-1]
+        back = promotion.state is PromotionState.REVERTING
+        try:
+            receipt = self._adopt(order)
+            if back and receipt.outcome is Outcome.REFUSED:
+                raise RetriableError("production refuses to go back", why=receipt.detail)
+        except RetriableError as error:
+            self._adopt_again(order, error, now_us)
+            return
+        refused = receipt.detail if receipt.outcome is Outcome.REFUSED else ""
+        after = PromotionState.REVERTED if back else PromotionState.HOLDING
+        to = PromotionState.REVERTING if refused else after
+        cause = f"refused: {refused}" if refused else promotion.cause
+        self.driver.adopted(order.number, promotion.number, to, refused=refused, cause=cause, at_us=now_us)
+        text = (
+            f"promotion {promotion.number}: {'refused by production: ' + refused if refused else WORDS[to]}"
+        )
+        self.notify(Notice("promotion", text, {"promotion": promotion.number, "state": str(to)}))
+
+    def adoption_us(self) -> int | None:
+        """When an order that makes an incumbent is due; None where there is none."""
+        order = self._adoption()
+        return None if order is None else order.next_us
+
     def reconcile(self, windows: Windows, now_us: int) -> None:
         """Withdraw what only production knows, renew what only the ledger knows."""
+        self._reconcile_incumbent()
         try:
             live = [arm for arm in self.target.observe() if arm.campaign == self.spec.name]
             known = {t.number for t in self.ledger.trials(states=OPEN)}
@@ -113,8 +167,41 @@ class Outbox:
         """When each order that was not answered is sent again."""
         return [push.next_us for push in self._open()]
 
+    def _adoption(self) -> IncumbentRow | None:
+        last = self.ledger.incumbents()[-1:]
+        return next((order for order in last if order.state in _UNANSWERED), None)
+
+    def _adopt(self, order: IncumbentRow) -> Receipt:
+        artifact = self.policy.render(order.vector)
+        adopt = Adopt(order.key, self.spec.name, order.number, self.driver.epoch, artifact)
+        receipt = self.target.adopt(adopt)
+        _check_fence(receipt)
+        return receipt
+
+    def _adopt_again(self, order: IncumbentRow, error: RetriableError, now_us: int) -> None:
+        name, poll_us = f"incumbent|{order.number}", self.schedule.poll
+        next_us = next_attempt_us(name, order.attempts, error, now_us, poll_us=poll_us)
+        unknown = isinstance(error, OutcomeUnknown)
+        self.driver.retry_adopt(order.number, unknown=unknown, next_us=next_us, detail=error.what)
+        self.troubles.add(f"adopting incumbent {order.number}", error)
+
+    def _reconcile_incumbent(self) -> None:
+        """A module that has lost what it adopted is told again; the order is the same."""
+        last = self.ledger.incumbents()[-1:]
+        for order in last:
+            if order.state is not PushState.ACKED:
+                continue
+            try:
+                served = self.target.incumbent(self.spec.name)
+                if served is None or served[0] < order.number:
+                    self._adopt(order)
+                    text = f"production had lost incumbent {order.number}: told again"
+                    self.notify(Notice("orphan", text, {"incumbent": order.number}))
+            except RetriableError as error:
+                self.troubles.add("comparing the incumbent with production", error)
+
     def _open(self) -> list[PushRow]:
-        return self.ledger.pushes(states=[PushState.PENDING, PushState.UNKNOWN])
+        return self.ledger.pushes(states=_UNANSWERED)
 
     def _due(self, kind: PushKind, now_us: int) -> list[PushRow]:
         return [push for push in self._open() if push.kind is kind and push.next_us <= now_us]

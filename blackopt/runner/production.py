@@ -8,21 +8,21 @@ again takes exactly the steps that were left, in the same order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from blackopt.campaign import CampaignSpec
 from blackopt.errors import RetriableError
 from blackopt.ledger import Driver
-from blackopt.ledger.rows import Mode, NewTell, NewTrial, TrialState, WindowRow
+from blackopt.ledger.rows import Mode, NewTell, TrialState, WindowRow
 from blackopt.protocols import Policy, Source, Target
-from blackopt.runner.budget import Left
 from blackopt.runner.guard import twins, with_arm
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner
 from blackopt.runner.notices import Notice, Notify, Troubles
+from blackopt.runner.opening import Opening
 from blackopt.runner.outbox import OPEN, Outbox, window_of
-from blackopt.traffic import allocate
+from blackopt.runner.promoting import Promoter
 from blackopt.types import CONTROL, NoReading, Query, Reading, Role, Status
 
 PAGE = 5_000
@@ -53,6 +53,17 @@ class ProductionLane:
         self.outbox = Outbox(
             self.spec, self.schedule, self.driver, self.policy, self.target, self.notify, self.trouble
         )
+        self.opening = Opening(self.spec, self.schedule, self.traffic, self.driver, self.learner, self.notify)
+        self.promoter = Promoter(
+            self.spec,
+            self.driver,
+            self.learner,
+            self.policy,
+            self.judge,
+            self.opening,
+            self.outbox,
+            self.notify,
+        )
 
     # -- the turn --------------------------------------------------------------------------------------------
 
@@ -62,10 +73,12 @@ class ProductionLane:
         windows = self._windows()
         self._poll(windows, now_us)
         self._guard(now_us)
+        self.promoter.advance(now_us)  # an adoption comes before the last arm of its ramp is taken away
         self._close(windows, now_us)
         self.outbox.withdraw(windows, now_us)
         self._tell(windows, now_us)
-        if self._may_open():
+        self.promoter.advance(now_us)
+        if self._may_open(now_us):
             self._open(now_us)
         self.outbox.push(self._windows(), now_us)
 
@@ -77,6 +90,11 @@ class ProductionLane:
     def troubles(self) -> int:
         """Temporary failures in the last turn."""
         return self.trouble.count
+
+    @property
+    def busy(self) -> bool:
+        """Whether a promotion is under way, whatever the budget says."""
+        return self.promoter.busy
 
     def _windows(self) -> dict[int, WindowRow]:
         return {window.number: window for window in self.ledger.windows()}
@@ -97,15 +115,29 @@ class ProductionLane:
             if trial.deadline_us is not None:
                 due.append(trial.deadline_us)
         due += self.outbox.due_us()
+        if (promotion_us := self.promoter.next_us(now_us)) is not None:
+            due.append(promotion_us)
+        if not trials and (opens_us := self.opening.allowed_us(now_us)) > now_us:
+            due.append(opens_us)  # everything waits for the end of the quiet time
         return max(min(due), now_us + 1) if due else None
 
     # -- poll ------------------------------------------------------------------------------------------------
 
     def _poll(self, windows: dict[int, WindowRow], now_us: int) -> None:
-        numbers = sorted({t.window for t in self.ledger.trials(states=OPEN) if t.window is not None})
-        for window in (windows[number] for number in numbers):
+        numbers = {t.window for t in self.ledger.trials(states=OPEN) if t.window is not None}
+        if self.judge.surrogate is not None:
+            numbers |= self._followed(windows, now_us)
+        for window in (windows[number] for number in sorted(numbers)):
             if now_us >= self._poll_due_us(window):
                 self._poll_window(window, now_us)
+
+    def _followed(self, windows: dict[int, WindowRow], now_us: int) -> set[int]:
+        """Windows that were told from a surrogate, and whose objective is still to come."""
+        return {
+            number
+            for number, window in windows.items()
+            if now_us < self.judge.polled_until_us(window) and not self.judge.complete(window, self.ledger)
+        }
 
     def _poll_due_us(self, window: WindowRow) -> int:
         marks = self.ledger.watermarks(window.number)
@@ -157,7 +189,8 @@ class ProductionLane:
     # -- guard, close, withdraw ------------------------------------------------------------------------------
 
     def _guard(self, now_us: int) -> None:
-        trials = self.ledger.trials(states=IN_TRAFFIC)
+        # A holdback serves the former incumbent: what it may prove is harm of the one beside it.
+        trials = [t for t in self.ledger.trials(states=IN_TRAFFIC) if t.role is not Role.HOLDBACK]
         latest = {number: self.ledger.latest(number) for number in {trial.window or 0 for trial in trials}}
         guard, closed = self.judge.guard, set[int]()
         for trial in trials:
@@ -235,45 +268,18 @@ class ProductionLane:
 
     # -- open and push ---------------------------------------------------------------------------------------
 
-    def _may_open(self) -> bool:
-        return self.ledger.campaign.mode is Mode.RUN and not self.ledger.trials(
-            states=(TrialState.ASKED, *IN_TRAFFIC, TrialState.WITHDRAWING)
+    def _may_open(self, now_us: int) -> bool:
+        return (
+            self.ledger.campaign.mode is Mode.RUN
+            and self.opening.allowed_us(now_us) <= now_us
+            and not self.ledger.trials(states=(TrialState.ASKED, *IN_TRAFFIC, TrialState.WITHDRAWING))
         )
 
     def _open(self, now_us: int) -> None:
-        left = Left.of(self.ledger, self.spec.budget)
-        wanted = min(self.traffic.arms, left.search)
-        room = min(wanted, left.room)
-        group = self.learner.optimizer.group
-        room -= room % group if room > group else 0
-        # A window with few arms costs a whole control: wait for room, unless nothing else could bring it.
-        if room > 0 and (room >= wanted - wanted % group or left.in_flight == 0):
-            self._open_window(self.learner.ask(room, left.next_number), Role.SEARCH, now_us)
-        elif left.search == 0 and left.searching == 0 and left.confirm > 0:
-            self._open_window(self.learner.confirmations(1, left.next_number), Role.CONFIRM, now_us)
-
-    def _open_window(self, trials: Sequence[NewTrial], role: Role, now_us: int) -> None:
-        number = len(self.ledger.windows()) + 1
-        share = self.traffic.control if role is Role.SEARCH else 500_000
-        control, slices = allocate(self.traffic.share, share, len(trials))
-        window = WindowRow(
-            number=number,
-            role=role,
-            salt=f"{self.spec.optimizer.options.seed}.{number}",
-            start_us=now_us,
-            end_us=now_us + self.schedule.window,
-            control=control,
-        )
-        deadline_us = window.end_us + self.schedule.deadline
-        placed = [
-            replace(trial, window=number, slice=part, deadline_us=deadline_us)
-            for trial, part in zip(trials, slices, strict=True)
-        ]
-        self.driver.ask(placed, window=window, at_us=now_us)
-        arms = f"{len(placed)} arm{'s' if len(placed) > 1 else ''}"
-        self.notify(
-            Notice("asked", f"window {number}: {role}, {arms}", {"window": number, "arms": len(placed)})
-        )
+        if self.promoter.busy:
+            self.promoter.open(now_us)
+        else:
+            self.opening.search(now_us)
 
 
 def _pages(items: Iterable[Reading | NoReading], size: int) -> Iterator[list[Reading | NoReading]]:

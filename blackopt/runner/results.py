@@ -13,6 +13,7 @@ from blackopt.ledger.rows import Mode, TellRow, TrialState
 from blackopt.metrics.effects import combine, interval
 from blackopt.runner.assembly import Parts
 from blackopt.runner.judge import Judge
+from blackopt.runner.standing import Standing, standing
 from blackopt.types import CONTROL, Estimate, Role, Status, Vector
 
 AROUND = 16
@@ -45,6 +46,7 @@ class Results:
         interval: its 95 % confidence interval.
         treatment, control: levels of the metric behind a fresh estimate.
         stopped: a guardrail stopped the recommendation itself when it was measured again.
+        promotion: where the newest one stands; None where none was started.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Results:
     treatment: Estimate | None
     control: Estimate | None
     stopped: bool
+    promotion: Standing | None = None
 
     @property
     def proven(self) -> bool:
@@ -79,20 +82,29 @@ def results(parts: Parts, ledger: Ledger) -> Results:
     spec = parts.spec
     learner = parts.learner()
     learner.restore(ledger)
-    recommendation = learner.recommend()
-    tells = ledger.tells()
+    recommendation, tells = learner.recommend(), ledger.tells()
+    promotion = standing(spec, ledger)
     again = _last_confirmations(ledger, tells)
     fresh = [tell for tell in again if tell.status is Status.OK]
-    treatment = control = estimate = None
-    if fresh:
+    treatment = control = estimate = limits = None
+    if promotion is not None and promotion.decision is not None:
+        evidence = Evidence.FRESH
+        # The test was fixed before its first look; the confirmations before it were not part of it.
+        estimate, limits = promotion.decision.effect, promotion.decision.interval
+        fresh = [tell for tell in tells if tell.trial in promotion.tests]
+        again = [tell for tell in tells if tell.role is Role.TEST]
+    elif fresh:
         evidence = Evidence.FRESH
         estimate = combine([Estimate(t.value, t.se, 1.0) for t in fresh if t.value is not None])
-        if spec.measure is not None:
-            treatment, control = _levels(spec, ledger, fresh)
-        recommendation = ledger.trial(fresh[-1].trial).vector
     else:
         estimate = _around([t for t in tells if t.role is Role.SEARCH and t.status is Status.OK][-AROUND:])
         evidence = Evidence.NONE if estimate is None else Evidence.SEARCH
+    if fresh:
+        recommendation = ledger.trial(fresh[-1].trial).vector
+        if spec.measure is not None:
+            treatment, control = _levels(spec, ledger, fresh)
+    if limits is None and estimate is not None and estimate.se is not None:
+        limits = interval(estimate)
     space = parts.policy.space
     return Results(
         name=spec.name,
@@ -108,10 +120,11 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         incumbent=space.decode(parts.policy.start()),
         evidence=evidence,
         estimate=estimate,
-        interval=interval(estimate) if estimate is not None and estimate.se is not None else None,
+        interval=limits,
         treatment=treatment,
         control=control,
         stopped=any(tell.status is Status.INFEASIBLE for tell in again),
+        promotion=promotion,
     )
 
 

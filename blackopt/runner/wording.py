@@ -28,6 +28,8 @@ def _worth(found: Results) -> str:
 
 
 def _advice(found: Results) -> str:
+    if found.promotion is not None:
+        return f"promotion {found.promotion.number}: {found.promotion.text}"
     if found.stopped:
         return "a guardrail stopped the recommendation itself when it was measured again: keep the incumbent"
     if found.evidence is Evidence.NONE:
