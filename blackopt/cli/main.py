@@ -30,6 +30,18 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stder
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Every event on stderr, also with a terminal.")
 ]
+Units = Annotated[
+    float | None, typer.Option(help="Units that arrive a day in all, each counted once a window.")
+]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="METRIC=RATE, or METRIC=MEAN:SD with the deviation of one unit, or METRIC=MEAN:SD:R with its "
+        "correlation with the covariate; may be repeated."
+    ),
+]
+Since = Annotated[str | None, typer.Option(help="Read the control's past from this day on: 2026-10-01.")]
+Until = Annotated[str | None, typer.Option(help="The day after the last one that is read.")]
 DEFAULT = Path("campaign.yaml")
 SAFE = "  safe:  the ledger is consistent\n  next:  the same command may be run again"
 
@@ -133,32 +145,67 @@ def check(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE)
 
 @_verb
 def plan(
-    units: Annotated[float, typer.Option(help="Units that arrive a day in all, each counted once a window.")],
     campaign: CampaignFile = DEFAULT,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(help="METRIC=RATE, or METRIC=MEAN:SD with the deviation of one unit; may be repeated."),
-    ] = None,
+    units: Units = None,
+    baseline: Baselines = None,
+    since: Since = None,
+    until: Until = None,
     improve: Annotated[str | None, typer.Option(help="The relative improvement hoped for: 3%.")] = None,
     spread: Annotated[
         str | None,
         typer.Option(help="Deviation of candidates' true effects; default: from --improve and sigma."),
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the comparison as an HTML file too.")] = None,
     output: OutputFormat = Output.TABLE,
     force: Annotated[bool, typer.Option("--force", help="Exit 0 although it cannot learn.")] = False,
 ) -> None:
-    """What it can find out, how well and by when; contacts nothing."""
-    from blackopt.cli import plan as verb
+    """What it can find out, how well and by when.
 
-    verb.plan(
-        campaign,
-        baselines=baseline or [],
-        units=units,
-        improve=improve,
-        spread=spread,
-        output=output,
-        force=force,
-    )
+    Reads at most the control's past.
+    """
+    from blackopt.cli import plan as verb
+    from blackopt.cli.assumed import Said
+
+    said = Said(baseline or [], units, since, until)
+    verb.plan(campaign, said, improve=improve, spread=spread, plot=plot, output=output, force=force)
+
+
+@_verb
+def rehearse(
+    campaign: CampaignFile = DEFAULT,
+    units: Units = None,
+    baseline: Baselines = None,
+    since: Since = None,
+    until: Until = None,
+    improve: Annotated[
+        str, typer.Option(help="The most that can be won, of the objective; 0 for none.")
+    ] = "3%",
+    drift: Annotated[
+        str, typer.Option(help="Deviation of a metric between days, where its past does not say.")
+    ] = "2%",
+    wander: Annotated[
+        str, typer.Option(help="Part of the way to another optimum that this one goes a week.")
+    ] = "0%",
+    faults: Annotated[str, typer.Option(help="Part of orders, polls and readings that go wrong.")] = "2%",
+    weeks: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many weeks; default: when the budget is spent.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many rehearsals.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first one's.")] = 1,
+    keep: Annotated[Path | None, typer.Option(help="Keep the ledgers in this new folder.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture as an HTML file too.")] = None,
+    output: OutputFormat = Output.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """All of it on a simulated production, in a minute.
+
+    Serves nobody, and reads at most the control's past.
+    """
+    from blackopt.cli import rehearse as verb
+    from blackopt.cli.assumed import Said
+
+    stage = verb.Stage(improve, drift, wander, faults, weeks, seeds, seed, keep, plot)
+    verb.rehearse(campaign, Said(baseline or [], units, since, until), stage, output, quiet=quiet)
 
 
 @_verb

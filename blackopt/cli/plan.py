@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,42 +11,50 @@ import typer
 
 from blackopt.campaign import CampaignSpec
 from blackopt.campaign.units import UNITS_US, format_duration
+from blackopt.cli.assumed import Control, Said, control, fraction, offline, percent
 from blackopt.cli.output import Output, as_json, as_list, as_table, say
 from blackopt.errors import ConfigurationError
 from blackopt.metrics import power
+from blackopt.rehearsal.history import Past
+from blackopt.rehearsal.plan_picture import write_plan
 from blackopt.runner.assembly import Parts
-from blackopt.runner.plan import LEAST_SIGNAL, Baseline, Choice, Plan, Search
+from blackopt.runner.plan import LEAST_SIGNAL, Choice, Plan, Search, require_traffic
 from blackopt.runner.plan import plan as forecast
 from blackopt.sdk import Campaign
 
-_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)\s*(%?)\s*", re.ASCII)
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def plan(
     path: Path,
+    said: Said,
     *,
-    baselines: Sequence[str],
-    units: float,
     improve: str | None,
     spread: str | None,
+    plot: Path | None,
     output: Output,
     force: bool,
 ) -> None:
-    """Forecast and print; nothing is contacted.
+    """Forecast and print; nothing is contacted but, with --since, the source, for the control's past.
 
     Raises:
         ConfigurationError: an option is impossible, or the campaign cannot learn and ``force`` is not set.
+        HistoryError: the past cannot be used.
     """
-    spec = Campaign.load(path).spec
-    if not (math.isfinite(units) and units > 0.0):
-        raise _wrong("--units", f"{units:g} units a day are none", "such as --units 20000")
-    wanted = _fraction("--improve", improve)
-    search = _search(spec, wanted, _fraction("--spread", spread))
-    found = forecast(spec, dict(map(_baseline, baselines)), units, improve=wanted, search=search)
+    spec = offline(path) if said.since is None and said.until is None else Campaign.load(path).spec
+    require_traffic(spec)
+    known = control(spec, said)
+    wanted = fraction("--improve", improve)
+    search = _search(spec, wanted, fraction("--spread", spread))
+    found = forecast(spec, known.baselines, known.units_per_day, improve=wanted, search=search)
     if output is Output.JSON:
-        as_json(asdict(found))
+        as_json(asdict(found) | {"past": {name: _past(one) for name, one in known.pasts.items()}})
     else:
+        _show_past(known)
         _show(found, spec)
+    if plot is not None:
+        write_plan(spec, found, plot)
+        say(f"picture: {plot}")
     for warning in found.warnings:
         say(f"warning: {warning}")
     if not found.hopeless:
@@ -63,6 +69,43 @@ def plan(
         safe="nothing was spent",
         next_step="more traffic, longer windows, more trials; --spread if you know it; or --force",
     )
+
+
+def _past(one: Past) -> dict[str, object]:
+    return {
+        "days": one.days,
+        "units_per_day": one.units_per_day,
+        "mean": one.baseline.mean,
+        "sd": one.baseline.sd,
+        "correlation": one.baseline.correlation,
+        "weekdays": list(one.weekdays),
+        "drift": one.drift,
+        "overdispersion": one.overdispersion,
+    }
+
+
+def _show_past(known: Control) -> None:
+    if not known.pasts:
+        return
+    as_table(
+        ["read of the control", "days", "units/day", "mean", "sd", "CUPED leaves", "drift", "overdispersion"],
+        [
+            [
+                name,
+                one.days,
+                round(one.units_per_day),
+                one.baseline.mean,
+                one.baseline.sd,
+                None if one.baseline.correlation is None else percent(1.0 - one.baseline.correlation**2),
+                percent(one.drift),
+                round(one.overdispersion, 2),
+            ]
+            for name, one in known.pasts.items()
+        ],
+    )
+    week = next(iter(known.pasts.values())).weekdays
+    shown = [f"{day} {100 * factor:.0f} %" for day, factor in zip(DAYS, week, strict=True)]
+    typer.echo(f"week: {', '.join(shown)}\n")
 
 
 def _search(spec: CampaignSpec, improve: float | None, spread: float | None) -> Search:
@@ -89,8 +132,8 @@ def _show(found: Plan, spec: CampaignSpec) -> None:
                 m.baseline,
                 round(m.arm_units),
                 round(m.control_units),
-                _percent(m.se),
-                _percent(m.detectable),
+                percent(m.se),
+                percent(m.detectable),
             ]
             for m in found.metrics
         ],
@@ -102,14 +145,14 @@ def _show(found: Plan, spec: CampaignSpec) -> None:
         "takes": f"{_days(own.takes)} days, from the first window to the last tell",
     }
     if found.improve is not None:
-        facts["hoped for"] = f"{_percent(found.improve)} of {spec.objective.metric}"
+        facts["hoped for"] = f"{percent(found.improve)} of {spec.objective.metric}"
     if found.spread is not None:
-        facts["candidates differ by"] = f"{_percent(found.spread)} (standard deviation of their true effects)"
+        facts["candidates differ by"] = f"{percent(found.spread)} (standard deviation of their true effects)"
     if own.signal is not None:
         facts["signal over noise"] = f"{own.generation_signal:.2f} an update, {own.signal:.2f} the search"
         facts["needed"] = f"{LEAST_SIGNAL} the search"
     if own.windows_needed is not None:
-        facts["expected to take"] = f"{own.windows_needed} windows to {_percent(found.improve)}"
+        facts["expected to take"] = f"{own.windows_needed} windows to {percent(found.improve)}"
     if own.confirm_power is not None:
         facts["confirmation"] = f"finds it with a probability of {own.confirm_power:.0%}"
     as_list(facts)
@@ -135,46 +178,13 @@ def _row(choice: Choice) -> list[object]:
         choice.arms,
         format_duration(choice.window),
         round(choice.arm_units),
-        _percent(choice.se),
-        _percent(choice.detectable),
+        percent(choice.se),
+        percent(choice.detectable),
         None if choice.signal is None else round(choice.signal, 2),
         choice.windows_needed,
         None if choice.confirm_power is None else f"{100 * choice.confirm_power:.0f} %",
         _days(choice.takes),
     ]
-
-
-def _baseline(text: str) -> tuple[str, Baseline]:
-    """``METRIC=RATE`` or ``METRIC=MEAN:SD``."""
-    name, _, numbers = text.partition("=")
-    mean, colon, sd = numbers.partition(":")
-    found = Baseline(_number(mean), _number(sd) if colon else None)
-    if not name or math.isnan(found.mean) or (found.sd is not None and not found.sd >= 0.0):
-        raise _wrong("--baseline", f"{text!r} is no baseline", "such as visit_14d=8% or revenue=12.5:40")
-    return name, found
-
-
-def _fraction(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    value = _number(text)
-    if not 0.0 < value <= 1.0:
-        raise _wrong(option, f"{text!r} is not between 0 and 100%", f"such as {option} 3%")
-    return value
-
-
-def _number(text: str) -> float:
-    """``8%`` or ``0.08``; NaN for anything else."""
-    found = _NUMBER.fullmatch(text)
-    return float(found[1]) / (100.0 if found[2] else 1.0) if found else math.nan
-
-
-def _wrong(option: str, what: str, next_step: str) -> ConfigurationError:
-    return ConfigurationError(what, where=option, safe="nothing was spent", next_step=next_step)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100.0 * fraction:.3g} %"
 
 
 def _days(us: int) -> float:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from blackopt.campaign import Objective
 from blackopt.metrics.kinds import Kind
 from blackopt.protocols import Clock, PluginOptions, Policy
 from blackopt.rehearsal.clock import MONDAY_US
@@ -88,7 +89,7 @@ class SimulatedProduction:
         faults: what goes wrong.
         kinds: of every metric.
         matures: when a metric of units exposed until a time has matured, by metric.
-        objective: name of its metric, and 1 where more is better, -1 where less is.
+        objective: of the campaign; its surrogate follows it as the campaign says, errors included.
         seed: of the rehearsal.
     """
 
@@ -104,7 +105,7 @@ class SimulatedProduction:
         faults: Faults,
         kinds: Mapping[str, Kind],
         matures: Mapping[str, Callable[[int], int]],
-        objective: tuple[str, int],
+        objective: Objective,
         *,
         seed: int,
     ) -> None:
@@ -259,14 +260,26 @@ class SimulatedProduction:
         n = self._slice_units(window, name, index, span)
         rng = np.random.default_rng([self._seed, 4, window, arm.trial + 1, index, self._names[metric]])
         day = (span[0] - MONDAY_US) // DAY_US
-        factor = self._drift.factor(metric, day) * self._effect(metric, arm.vector, span[0])
+        factor = self._drift.factor(metric, day) * self._effect(metric, arm, span[0])
         return draw(self._kinds[metric], self._world.levels[metric], int(n * seen), factor, rng)
 
-    def _effect(self, metric: str, vector: Vector, at_us: int) -> float:
-        name, sign = self._objective
-        if metric == name:
-            return max(0.0, 1.0 + sign * self._truth.lift(vector, at_us))
-        return max(0.0, 1.0 + self._truth.harm(metric, vector))
+    def _effect(self, metric: str, arm: Arm, at_us: int) -> float:
+        """By what a metric's level is multiplied in an arm."""
+        goal = self._objective
+        lift = (1 if goal.maximizes else -1) * self._truth.lift(arm.vector, at_us)
+        if metric == goal.metric:
+            return max(0.0, 1.0 + lift)
+        if goal.surrogate is not None and metric == goal.surrogate.metric:
+            missed = np.random.default_rng([self._seed, 5, arm.trial + 1]).standard_normal()
+            scale = self._mean(goal.metric), self._mean(metric)
+            absolute = goal.effect == "absolute"
+            wanted = lift * scale[0] if absolute else lift
+            wanted -= goal.surrogate.error * missed if arm.trial >= 0 else 0.0
+            return max(0.0, 1.0 + wanted / goal.surrogate.slope / (scale[1] if absolute else 1.0))
+        return max(0.0, 1.0 + self._truth.harm(metric, arm.vector))
+
+    def _mean(self, metric: str) -> float:
+        return float(self._world.levels[metric].mean[0])
 
     def _slice_units(self, window: int, name: str, index: int, span: tuple[int, int]) -> int:
         """Units of an arm in a slice: as many as arrived while it was served, the same for every metric."""
@@ -286,8 +299,7 @@ class SimulatedProduction:
 
     def exposed(self, windows: Mapping[int, tuple[int, int]], until_us: int) -> Exposed:
         """What candidates did since the last call, in the slices that have ended, of windows (start, end)."""
-        name, _ = self._objective
-        mean = abs(float(self._world.levels[name].mean[0]))
+        mean = abs(self._mean(self._objective.metric))
         units = worse = lost = won = 0.0
         for number, arms in self.windows.items():
             spans = list(slices(*windows[number]))

@@ -18,11 +18,13 @@ from blackopt.runner.assembly import Parts, drive
 from blackopt.runner.judge import Judge
 
 
-def prepared(spec: CampaignSpec, ledger: Path) -> CampaignSpec:
-    """The campaign as it is rehearsed: another ledger, and polls that are no more frequent than the simulated
-    readings change. Both may differ from what the ledger's campaign says, as in a campaign that runs.
+def require_production(spec: CampaignSpec) -> None:
+    """Only a campaign in production has something to rehearse.
+
+    Raises:
+        ConfigurationError: it is another.
     """
-    if spec.schedule is None or spec.measure is None:
+    if spec.schedule is None or spec.measure is None or spec.traffic is None:
         raise ConfigurationError(
             "there is no production to rehearse",
             where=spec.file,
@@ -30,6 +32,14 @@ def prepared(spec: CampaignSpec, ledger: Path) -> CampaignSpec:
             safe="nothing was contacted",
             next_step="`blackopt run`: nothing of it is served to anybody",
         )
+
+
+def prepared(spec: CampaignSpec, ledger: Path) -> CampaignSpec:
+    """The campaign as it is rehearsed: another ledger, and polls that are no more frequent than the simulated
+    readings change. Both may differ from what the ledger's campaign says, as in a campaign that runs.
+    """
+    require_production(spec)
+    assert spec.schedule is not None
     poll = max(spec.schedule.poll, min(spec.schedule.window, DAY_US) // SLICES)
     guardrails = tuple(
         replace(
@@ -70,7 +80,7 @@ def rehearse(spec: CampaignSpec, world: World, *, seed: int, folder: Path, until
             seed=seed,
             start_us=clock.now_us(),
         )
-        judge, sign = Judge(spec), 1 if spec.objective.maximizes else -1
+        judge = Judge(spec)
         production = SimulatedProduction(
             world,
             truth,
@@ -79,7 +89,7 @@ def rehearse(spec: CampaignSpec, world: World, *, seed: int, folder: Path, until
             faults,
             judge.kinds,
             {name: rule.maturity.mature_at for name, rule in judge.metrics.items()},
-            (spec.objective.metric, sign),
+            spec.objective,
             seed=seed,
         )
         with Parts(spec, clock=clock, target=production, source=production) as parts:

@@ -73,51 +73,63 @@ def scatter(
     low, high = min(ys), max(ys)
     pad = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
     x_low, x_high = min(d.x for d in dots) - 1, max(d.x for d in dots) + 1
-    frame = _Frame(x_low, x_high, low - pad, high + pad)
-    parts = [_axes(frame, scale), *_bars(frame, dots)]
+    frame = Frame(x_low, x_high, low - pad, high + pad)
+    parts = [
+        axes(frame, scale, "trials told", [(at, f"{at:.0f}") for at in _orders(frame)]),
+        *bars(frame, dots),
+    ]
     for d in dots:
         circle = f"<circle cx='{frame.x(d.x):.1f}' cy='{frame.y(d.y):.1f}' class='{d.style}'>"
         parts.append(f"{circle}<title>{escape(d.title)}</title></circle>")
-    parts += [_line(frame.x(a), frame.y(y), frame.x(b), frame.y(y), "step") for a, b, y in steps]
+    parts += [line(frame.x(a), frame.y(y), frame.x(b), frame.y(y), "step") for a, b, y in steps]
     many = " class='many'" if len(dots) > MANY else ""
     label = f"{len(dots)} measured values in the order in which they were told"
     return f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{label}'{many}>{''.join(parts)}</svg>"
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
+    """The range of a chart, and where a value of it lies on the page."""
+
     x_low: float
     x_high: float
     y_low: float
     y_high: float
 
     def x(self, value: float) -> float:
+        """From the left."""
         return LEFT + (value - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
+        """From the top; a value that is out of range lies at the edge."""
         inside = min(max(value, self.y_low), self.y_high)
         return TOP + (self.y_high - inside) / (self.y_high - self.y_low) * (HEIGHT - TOP - BOTTOM)
 
 
-def _axes(frame: _Frame, scale: Scale) -> str:
+def axes(frame: Frame, scale: Scale, label: str, marks: Sequence[tuple[float, str]]) -> str:
+    """Level lines with their values, and below the chart a text at each mark and the label."""
     parts = []
-    values = _ticks(frame.y_low, frame.y_high)
+    values = ticks(frame.y_low, frame.y_high)
     for value, text in zip(values, scale.ticks(values), strict=True):
         y = frame.y(value)
-        parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "zero" if value == 0 else "grid"))
+        parts.append(line(LEFT, y, WIDTH - RIGHT, y, "zero" if value == 0 else "grid"))
         parts.append(f"<text x='{LEFT - 8}' y='{y:.1f}' dy='.35em' text-anchor='end'>{escape(text)}</text>")
     below = HEIGHT - BOTTOM + 22
     parts += [
-        f"<text x='{frame.x(at):.1f}' y='{below}' text-anchor='middle'>{at:.0f}</text>"
-        for at in _ticks(max(1.0, frame.x_low), frame.x_high)
-        if at == int(at)
+        f"<text x='{frame.x(at):.1f}' y='{below}' text-anchor='middle'>{escape(text)}</text>"
+        for at, text in marks
     ]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f"<text x='{middle}' y='{HEIGHT - 8}' text-anchor='middle'>trials told</text>")
+    parts.append(f"<text x='{middle}' y='{HEIGHT - 8}' text-anchor='middle'>{escape(label)}</text>")
     return "".join(parts)
 
 
-def _bars(frame: _Frame, dots: Sequence[Dot]) -> list[str]:
+def _orders(frame: Frame) -> list[float]:
+    """Whole numbers from 1 on, for things that are counted."""
+    return [at for at in ticks(max(1.0, frame.x_low), frame.x_high) if at == int(at)]
+
+
+def bars(frame: Frame, dots: Sequence[Dot]) -> list[str]:
     """The intervals: one path a style, so that thousands of them stay small."""
     paths: dict[str, list[str]] = {}
     for d in dots:
@@ -127,7 +139,7 @@ def _bars(frame: _Frame, dots: Sequence[Dot]) -> list[str]:
     return [f"<path class='{style}' d='{''.join(bars)}'/>" for style, bars in paths.items()]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """About TICKS round numbers in [low, high]: steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
@@ -136,5 +148,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step) + 1)]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """A line between two points of the page, in a style of the style sheet."""
     return f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' class='{style}'/>"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
-from blackopt.errors import FatalError
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import TellRow, TrialRow, TrialState, WindowRow
+from blackopt.report.beside import restated, surrogate
 from blackopt.report.charts import Dot, Scale, scatter
+from blackopt.report.shell import document, write
 from blackopt.report.tables import Column, details, table
 from blackopt.runner.assembly import Parts
+from blackopt.runner.judge import Judge
+from blackopt.runner.restated import Known, calibrated, calibration, known
 from blackopt.runner.results import Results, results
 from blackopt.runner.wording import headline, per_cent
-from blackopt.types import Role, Status
+from blackopt.types import Estimate, Role, Status
 
 Z95 = 1.959963984540054
 TRIALS_SHOWN = 1_000
@@ -25,8 +28,6 @@ TRIALS_SHOWN = 1_000
 
 PARAMETERS_SHOWN = 8
 """With more parameters than this the trial table leaves them out."""
-
-CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_report(parts: Parts, ledger: Ledger, to: Path) -> None:
@@ -40,27 +41,20 @@ def write_report(parts: Parts, ledger: Ledger, to: Path) -> None:
     Raises:
         FatalError: the file cannot be written; an earlier one is unchanged.
     """
-    text = render(parts, ledger)
-    part = to.with_name(f".{to.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(to)
-    except OSError as error:
-        raise FatalError(
-            "the report cannot be written",
-            where=str(to),
-            why=error.strerror or str(error),
-            safe="the ledger was only read; an earlier report is unchanged",
-            next_step="name another file: `blackopt report --to FILE`",
-        ) from error
+    write(render(parts, ledger), to, "the report", "name another file: `blackopt report --to FILE`")
 
 
 def render(parts: Parts, ledger: Ledger) -> str:
     """The page as text."""
     found = results(parts, ledger)
     trials, tells, windows = ledger.trials(), ledger.tells(), ledger.windows()
-    style = (files("blackopt.report") / "style.css").read_text(encoding="utf-8")
     in_production = parts.spec.push is not None
+    beside: dict[int, Known] = {}
+    foretold = None
+    if in_production:
+        judge = Judge(parts.spec)
+        beside = known(judge, ledger, trials, tells)
+        foretold = calibrated(judge, calibration(judge, trials, beside))
     sections = [
         f"<header><h1>{escape(found.name)}</h1>{_subtitle(found, ledger, windows)}</header>",
         _headline(found),
@@ -71,18 +65,13 @@ def render(parts: Parts, ledger: Ledger) -> str:
         _parameters(found, "incumbent" if in_production else "start"),
         _window_table(found, windows, trials, tells) if windows else "",
         "<h2>Trials</h2>",
-        _trial_table(parts, found, trials, tells),
+        _trial_table(parts, found, trials, tells, beside),
+        restated(tells, beside, partial(_spread, found)),
+        surrogate(foretold, tells, beside, partial(_spread, found)),
         _set_aside(ledger) if in_production else "",
         f"<footer>All times are UTC. Written by blackopt from {escape(ledger.path.name)}.</footer>",
     ]
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'>"
-        f"<title>{escape(found.name)} · blackopt</title><style>{style}</style></head>"
-        f"<body>{''.join(sections)}</body></html>\n"
-    )
+    return document(found.name, sections)
 
 
 def _goal(found: Results, *, in_production: bool) -> str:
@@ -215,7 +204,13 @@ def _window_table(
     )
 
 
-def _trial_table(parts: Parts, found: Results, trials: Sequence[TrialRow], tells: Sequence[TellRow]) -> str:
+def _trial_table(
+    parts: Parts,
+    found: Results,
+    trials: Sequence[TrialRow],
+    tells: Sequence[TellRow],
+    beside: Mapping[int, Known],
+) -> str:
     told = {t.trial: t for t in tells}
     names = list(found.parameters) if len(found.parameters) <= PARAMETERS_SHOWN else []
     in_windows = any(trial.window is not None for trial in trials)
@@ -228,8 +223,10 @@ def _trial_table(parts: Parts, found: Results, trials: Sequence[TrialRow], tells
         row = [f"t{trial.number}", str(trial.role)]
         row += [str(trial.window or "-")] if in_windows else []
         row += [f"<span class='bad'>{status}</span>" if tell and not went_well else status]
-        row += [_show(found, tell.value) if tell and tell.value is not None else "-"]
-        row += [_show(found, tell.se, sign=False) if tell and tell.se is not None else "-"] if with_se else []
+        so_far = beside.get(trial.number, Known()).so_far
+        value, se = (so_far.value, so_far.se) if so_far else (tell.value, tell.se) if tell else (None, None)
+        row += [_show(found, value) + (" (so far)" if so_far else "") if value is not None else "-"]
+        row += [_show(found, se, sign=False) if se is not None else "-"] if with_se else []
         params = parts.policy.space.decode(trial.vector) if names else {}
         row += [_plain(params[name]) for name in names]
         rows.append([*row, "" if went_well else escape(trial.cause)])
@@ -267,6 +264,11 @@ def _plain(value: object) -> str:
 
 def _show(found: Results, value: float, *, sign: bool = True) -> str:
     return per_cent(value, sign=sign) if found.relative else f"{value:.6g}"
+
+
+def _spread(found: Results, estimate: Estimate) -> str:
+    se = f" ± {_show(found, estimate.se, sign=False)}" if estimate.se is not None else ""
+    return _show(found, estimate.value) + se
 
 
 def _date(at_us: int, *, seconds: bool = False) -> str:

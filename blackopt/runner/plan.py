@@ -148,6 +148,22 @@ class _Question:
     search: Search
 
 
+def require_traffic(spec: CampaignSpec) -> None:
+    """Only a campaign in production has something to plan.
+
+    Raises:
+        ConfigurationError: it is another.
+    """
+    if spec.traffic is None or spec.schedule is None or spec.measure is None:
+        raise ConfigurationError(
+            "there is no traffic to plan",
+            where=spec.file,
+            why=f"it is a campaign of the form {spec.mode}",
+            safe="nothing was spent",
+            next_step="`blackopt check`",
+        )
+
+
 def plan(
     spec: CampaignSpec,
     baselines: Mapping[str, Baseline],
@@ -169,14 +185,9 @@ def plan(
         ConfigurationError: the campaign has no traffic, a baseline is missing, unknown or impossible, or the
             traffic cannot be cut so.
     """
-    if spec.traffic is None or spec.schedule is None or spec.measure is None:
-        raise ConfigurationError(
-            "there is no traffic to plan",
-            where=spec.file,
-            why=f"it is a campaign of the form {spec.mode}",
-            safe="nothing was spent",
-            next_step="`blackopt check`",
-        )
+    require_traffic(spec)
+    assert spec.traffic is not None
+    assert spec.schedule is not None
     _known(spec, baselines)
     cvs = {name: _cv(spec, name, baseline) for name, baseline in baselines.items()}
     cv = cvs[spec.objective.metric]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from blackopt.report.charts import Dot, Scale, scatter
-from blackopt.report.page import CONTENT_SECURITY_POLICY, TRIALS_SHOWN
+from blackopt.report.page import TRIALS_SHOWN
+from blackopt.report.shell import CONTENT_SECURITY_POLICY
 
 SCRIPT = "<script>document.title = 'owned'</script>"
 MEASURE = (
