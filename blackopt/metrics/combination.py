@@ -27,6 +27,7 @@ POWER = 0.8
 
 _NORMAL = NormalDist()
 _EXACT = 12  # looks up to which a plan's power is integrated; beyond, the count grows by 2 % more at most
+_LEAST = 1e-6  # standard errors a look: less would take more than 10¹² looks
 _HALVINGS = 40
 
 
@@ -120,12 +121,12 @@ def looks_needed(z_per_look: float, alpha: float) -> int | None:
     """The fewest looks K of a plan that proves an effect of so many SE a look with :data:`POWER`.
 
     K ≥ (Δ_K/z)², where Δ_K is what E[Z_K] must be: z₁₋α + z_power for one look, and a few per cent more for
-    many. None where the effect is none, or points the other way.
+    many. None where the effect is none for any practical purpose, or points the other way.
 
     Raises:
         UsageError: a level outside (0, 0.5).
     """
-    if not z_per_look > 0.0 or not math.isfinite((_drift(1, alpha) / z_per_look) ** 2):
+    if not z_per_look > _LEAST:
         return None
     looks = max(1, math.ceil((_drift(1, alpha) / z_per_look) ** 2))
     while looks <= _EXACT and looks < (_drift(looks, alpha) / z_per_look) ** 2:

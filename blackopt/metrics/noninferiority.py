@@ -189,8 +189,10 @@ def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float, spr
         return rule.bound.number + sign * steps * spread
 
     def holds(steps: float) -> bool:
+        # Beyond 0 and 1 a share without an event has no spread, and nothing is proved there.
         bound = Bound(rule.bound.side, number(steps), rule.bound.relative)
-        return _inside(_excesses(rule, looks, bound)) > critical
+        harms = _excesses(rule, looks, bound)
+        return all(_known(harm) for harm in harms) and _inside(harms) > critical
 
     direction = -1.0 if holds(0.0) else 1.0
     inner, outer = 0.0, direction
