@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +98,13 @@ WRITES = {
     "tell",
     "snapshot",
     "set_mode",
+    "start_promotion",
+    "move_promotion",
+    "adopt",
+    "retry_adopt",
+    "adopted",
 }
-ORDERS = {"push", "withdraw"}
+ORDERS = {"push", "withdraw", "adopt"}
 
 
 @dataclass
@@ -162,7 +169,18 @@ class World:
                 "trials": [(t.number, t.vector_sha, t.window, t.slice, t.cause) for t in ledger.trials()],
                 "events": [(e.kind, json.dumps(e.data, sort_keys=True)) for e in ledger.events()],
                 "recommendation": learner.recommend().tolist(),
+                "promotions": [(p.state, p.cause, p.vector_sha) for p in ledger.promotions()],
+                "incumbents": [
+                    (i.number, i.state, i.vector_sha, i.artifact_sha) for i in ledger.incumbents()
+                ],
             }
+
+    def copied(self, folder: Path) -> World:
+        """The same world in another folder, as it stands between two processes."""
+        twin = deepcopy(self)
+        twin.folder = folder
+        shutil.copytree(self.folder, folder)
+        return twin
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
