@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -73,31 +74,36 @@ class FillingSearch(BaseOptimizer):
             del self._told[: -self.options.remember]
 
     def recommend(self) -> Vector:
-        """(n,) centre of the best neighbourhood; the start with fewer than 8 losses.
-
-        Every result has a neighbourhood, itself and its nearest, sqrt(k) of the k in all. The best one has
-        the smallest weighted mean loss plus the standard error of that mean: what looks good and is hardly
-        known is passed over. Distances are in the coordinates of the space.
-        """
-        k = len(self._told)
-        if sum(np.isfinite(result.loss) for result in self._told) < _FEWEST:
-            return self._start.copy()
-        x = stack([result.vector for result in self._told], self.space.size)
-        losses = finite(np.array([result.loss for result in self._told]))
-        weights = trust(losses, [r.se for r in self._told], np.array([r.weight for r in self._told]))
-        norms = np.einsum("ij,ij->i", x, x)
-        distances = norms[:, None] + norms[None, :] - 2 * x @ x.T
-        near = np.argsort(distances, axis=1, kind="stable")[:, : math.ceil(math.sqrt(k))]
-        w, y = weights[near] / weights[near].sum(axis=1, keepdims=True), losses[near]
-        means = (w * y).sum(axis=1, keepdims=True)
-        known = np.array([math.nan if r.se is None else r.se**2 for r in self._told])[near]
-        variances = np.where(np.isnan(known), np.var(y, axis=1, ddof=1, keepdims=True), known)
-        bound = means[:, 0] + np.sqrt((w**2 * variances).sum(axis=1))
-        best = near[int(np.argmin(bound))]
-        return self.space.clip(weights[best] @ x[best] / weights[best].sum())
+        """(n,) centre of the best neighbourhood, see :func:`best_neighbourhood`."""
+        return best_neighbourhood(self._told, self._start, self.space)
 
     def _memory(self) -> State:
         return {"told": dump_results(self._told, self.space.size)}
 
     def _recall(self, memory: State) -> None:
         self._told = load_results(memory["told"])
+
+
+def best_neighbourhood(told: Sequence[Result], start: Vector, space: Space) -> Vector:
+    """(n,) centre of the best neighbourhood of k informative results; the start with fewer than 8 losses.
+
+    Every result has a neighbourhood, itself and its nearest, sqrt(k) of the k in all. The best one has
+    the smallest weighted mean loss plus the standard error of that mean: what looks good and is hardly
+    known is passed over. Distances are in the coordinates of the space.
+    """
+    k = len(told)
+    if sum(np.isfinite(result.loss) for result in told) < _FEWEST:
+        return start.copy()
+    x = stack([result.vector for result in told], space.size)
+    losses = finite(np.array([result.loss for result in told]))
+    weights = trust(losses, [r.se for r in told], np.array([r.weight for r in told]))
+    norms = np.einsum("ij,ij->i", x, x)
+    distances = norms[:, None] + norms[None, :] - 2 * x @ x.T
+    near = np.argsort(distances, axis=1, kind="stable")[:, : math.ceil(math.sqrt(k))]
+    w, y = weights[near] / weights[near].sum(axis=1, keepdims=True), losses[near]
+    means = (w * y).sum(axis=1, keepdims=True)
+    known = np.array([math.nan if r.se is None else r.se**2 for r in told])[near]
+    variances = np.where(np.isnan(known), np.var(y, axis=1, ddof=1, keepdims=True), known)
+    bound = means[:, 0] + np.sqrt((w**2 * variances).sum(axis=1))
+    best = near[int(np.argmin(bound))]
+    return space.clip(weights[best] @ x[best] / weights[best].sum())

@@ -12,8 +12,8 @@ with v_k = m_k / 2^k. The initial numbers in :data:`INITIAL` were chosen as Joe 
 30, 2008): by the quality t of the projections on two coordinates, see :func:`best_initial`.
 
 Scrambling multiplies each coordinate's bits by a random lower triangular matrix and adds random bits
-(Matousek, "On the L2-discrepancy for anchored boxes", Journal of Complexity 14, 1998): every point by itself is uniform,
-and blocks of 2^k points stay as even as they were.
+(Matousek, "On the L2-discrepancy for anchored boxes", Journal of Complexity 14, 1998): every point by itself
+is uniform, and blocks of 2^k points stay as even as they were.
 """
 
 from __future__ import annotations
