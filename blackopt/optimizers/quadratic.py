@@ -1,0 +1,334 @@
+"""A quadratic regression over all results, old and far ones included, whose priors are set by the evidence.
+
+In whitened coordinates z (0 is the centre, 1 a standard deviation of the search) the loss is modelled as
+
+    y = t0 + b'z + h |z|^2 / sqrt(n) + sum_j e_jj z_j^2 + sqrt(2) sum_{j<k} e_jk z_j z_k
+        + sum_k phi_k(age) (g_k0 + g_k'z) + h0 r + noise
+
+with r the squared distance from the anchor (where the search began, in units of its first spread). The age
+functions phi_k(a) = sqrt(2) sin(w_k a) / w_k, w_k = (k - 1/2) pi, are the leading terms of the Karhunen-Loeve
+expansion of Brownian motion that is zero now (Loeve, "Probability theory II", section 37): the optimum may
+drift, the curvature is shared. Noise has variance s^2 v with
+
+    v = precision * (1 + kappa^2 rho^6),        rho^2 = |z|^2 / n,
+
+whose second part is what a quadratic leaves out, a term of third order: far results count less, and the
+evidence says how much less. Coefficients have independent zero-mean Gaussian priors, their variances in units
+of s^2; those variances, kappa and h0 maximise the evidence (MacKay, "Bayesian interpolation", Neural
+Computation 4, 1992), by a few steps of a hill climb from where the last fit ended.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackopt.types import Vector
+
+Matrix = NDArray[np.float64]
+
+_FLAT = 1e6  # prior variance of t0: no opinion
+_LEAST = 0.02  # of Var y: keeps the noise variance above zero where the fit is perfect
+_DRIFT_FROM = 60  # results, before drift can be told from noise
+_LOOSE = 3.0  # standard deviation of the hyper-priors, in logarithms
+_TIGHT = 0.3  # of log h0
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """Logarithms of what the evidence sets.
+
+    Attributes:
+        linear: prior variance of each b_j (h1).
+        quadratic: of each e_jk (h2).
+        isotropic: of h (h3).
+        drift: of each g_kj (h4).
+        anchor: h0, in units of the loss.
+        misfit: kappa.
+    """
+
+    linear: float
+    quadratic: float
+    isotropic: float
+    drift: float
+    anchor: float
+    misfit: float
+
+    @classmethod
+    def initial(cls, n: int) -> Hyper:
+        """Where a search over n coordinates begins; ``anchor`` still has to be set."""
+        return cls(math.log(1 / n), math.log(0.3 / n**2), math.log(1 / n), -5.0, 0.0, math.log(0.1))
+
+    def floored(self, n: int, floors: Floors) -> Hyper:
+        """With variances that are not smaller than the floors.
+
+        Centre and axes are chosen by the fit, so the evidence, which is not told so, would shrink slopes and
+        curvatures to nothing and the search would stand still.
+        """
+        return replace(
+            self,
+            linear=max(self.linear, math.log(floors.linear / n)),
+            quadratic=max(self.quadratic, math.log(floors.quadratic / n**2)),
+            isotropic=max(self.isotropic, math.log(floors.linear / n)),
+        )
+
+    def rescaled(self, factor: float) -> Hyper:
+        """The same beliefs in coordinates whose unit is ``factor`` times as long."""
+        step = math.log(factor)
+        return replace(
+            self,
+            linear=self.linear + 2 * step,
+            quadratic=self.quadratic + 4 * step,
+            isotropic=self.isotropic + 4 * step,
+            drift=self.drift + 2 * step,
+            misfit=self.misfit + 3 * step,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Smallest prior variances: of slopes and isotropic curvature times n, of other curvature times n^2."""
+
+    linear: float
+    quadratic: float
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Results in whitened coordinates, in the order they were told.
+
+    Attributes:
+        z: (N, n).
+        y: (N,) losses, finite.
+        base: (N,) relative noise variances, mean about 1.
+        r: (N,) squared distances from the anchor.
+        centre: log of h0's prior median.
+    """
+
+    z: Matrix
+    y: Vector
+    base: Vector
+    r: Vector
+    centre: float
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(N, n)."""
+        rows, n = self.z.shape
+        return int(rows), int(n)
+
+    @cached_property
+    def far(self) -> Vector:
+        """(N,) rho^6."""
+        cubed: Vector = ((self.z**2).mean(axis=1)) ** 3
+        return cubed
+
+    @cached_property
+    def phi(self) -> Matrix:
+        """(N, p) features."""
+        rows, n = self.size
+        age = np.arange(rows - 1, -1, -1) / rows
+        terms = 0 if rows < _DRIFT_FROM else 4 if n <= 20 else 3
+        w = (np.arange(1, terms + 1) - 0.5) * math.pi
+        waves = math.sqrt(2) * np.sin(np.outer(age, w)) / w
+        still = features(self.z)
+        moving = (waves[:, :, None] * still[:, None, : n + 1]).reshape(rows, -1)
+        return np.hstack([still, moving])
+
+    @cached_property
+    def group(self) -> NDArray[np.intp]:
+        """(p,) which prior variance belongs to a feature: flat, linear, quadratic, isotropic, drift."""
+        n, p = self.size[1], self.phi.shape[1]
+        quadratic = n * (n + 1) // 2
+        sizes = [1, n, 1, quadratic]
+        return np.repeat([0, 1, 3, 2, 4], [*sizes, p - sum(sizes)])
+
+    @cached_property
+    def grams(self) -> list[Matrix]:
+        """(N, N) inner products of the features, group by group."""
+        parts = [self.phi[:, self.group == g] for g in range(5)]
+        return [part @ part.T for part in parts]
+
+    @cached_property
+    def slack(self) -> float:
+        """The least noise that a perfect fit leaves, as a sum of squares."""
+        return _LEAST * float(np.var(self.y)) + 1e-300
+
+    def variance(self, hyper: Hyper) -> Vector:
+        """(N,) v."""
+        v: Vector = self.base * (1 + math.exp(2 * hyper.misfit) * self.far)
+        return v
+
+    def prior(self, hyper: Hyper) -> Vector:
+        """(p,) prior variances in units of s^2."""
+        logs = [math.log(_FLAT), hyper.linear, hyper.quadratic, hyper.isotropic, hyper.drift]
+        variances: Vector = np.exp(np.array(logs))[self.group]
+        return variances
+
+    def target(self, hyper: Hyper) -> Vector:
+        """(N,) losses less the anchored bowl, about 0."""
+        y = self.y - np.median(self.y)
+        target: Vector = y - math.exp(hyper.anchor) * (self.r - self.r.mean())
+        return target
+
+
+def features(z: Matrix) -> Matrix:
+    """(k, 1 + n + 1 + n(n+1)/2) features of k points that do not age: 1, z, |z|^2/sqrt(n), z_j^2, and
+    sqrt(2) z_j z_k."""
+    k, n = z.shape
+    above = np.triu_indices(n, 1)
+    return np.hstack(
+        [
+            np.ones((k, 1)),
+            z,
+            (z**2).sum(axis=1, keepdims=True) / math.sqrt(n),
+            z**2,
+            math.sqrt(2) * z[:, above[0]] * z[:, above[1]],
+        ]
+    )
+
+
+class Regression:
+    """The posterior for one set of hyper-parameters, by the smaller of two equal linear systems.
+
+    With p features and N results, precision A = Phi' V^-1 Phi + D^-1 (p, p) or covariance
+    K = Phi D Phi' + V (N, N), where D is the prior's and V the noise's diagonal.
+
+    Attributes:
+        hyper: the hyper-parameters.
+        s2: noise variance, its scale integrated in.
+        evidence: log p(y | hyper) p(hyper), up to a constant.
+    """
+
+    def __init__(self, data: Data, hyper: Hyper, gram: Matrix | None = None) -> None:
+        self.data, self.hyper = data, hyper
+        self.v, self.d, self.y = data.variance(hyper), data.prior(hyper), data.target(hyper)
+        rows = len(self.y)
+        self.dual = rows <= len(self.d)
+        if self.dual:
+            weights = [_FLAT, *np.exp([hyper.linear, hyper.quadratic, hyper.isotropic, hyper.drift])]
+            self.system = sum(
+                (w * part for w, part in zip(weights, data.grams, strict=True)), np.diag(self.v)
+            )
+            square, half_log = self._dual()
+        else:
+            self.gram = data.phi.T @ (data.phi / self.v[:, None]) if gram is None else gram
+            self.system = self.gram + np.diag(1 / self.d)
+            square, half_log = self._primal()
+        self.s2 = (square + data.slack) / (rows + _LEAST)
+        self.evidence = -rows / 2 * math.log(self.s2) - half_log + _prior(data, hyper)
+
+    def _dual(self) -> tuple[float, float]:
+        """y'K^-1 y and half the log determinant of K, from one Cholesky factor of K bordered with y."""
+        bound = 2 * float(self.y @ (self.y / self.v)) + 1e-300  # K >= V, so this exceeds y'K^-1 y
+        last, half_log = _bordered(self.system, self.y, bound)
+        return max(0.0, bound - last), half_log
+
+    def _primal(self) -> tuple[float, float]:
+        """The same from A: y'K^-1 y = y'V^-1 y - q'q (Woodbury)."""
+        scaled = self.y / self.v
+        slack = self.data.slack
+        last, half_log = _bordered(self.system, self.data.phi.T @ scaled, float(self.y @ scaled) + slack)
+        half_log += 0.5 * float(np.log(self.d).sum() + np.log(self.v).sum())
+        return max(0.0, last - slack), half_log
+
+    @cached_property
+    def theta(self) -> Vector:
+        """(p,) posterior mean of the coefficients."""
+        phi = self.data.phi
+        if self.dual:
+            mean: Vector = self.d * (phi.T @ np.linalg.solve(self.system, self.y))
+        else:
+            mean = np.linalg.solve(self.system, phi.T @ (self.y / self.v))
+        return mean
+
+    @cached_property
+    def residuals(self) -> Vector:
+        """(N,) standardised by the relative variances alone."""
+        left: Vector = (self.y - self.data.phi @ self.theta) / np.sqrt(self.v)
+        return left
+
+    def gradient_and_hessian(self) -> tuple[Vector, Matrix]:
+        """(n,) and (n, n), at z = 0 and now, without the anchored bowl."""
+        n = self.data.size[1]
+        theta = self.theta
+        hessian = np.zeros((n, n))
+        hessian[np.triu_indices(n, 1)] = theta[2 * n + 2 : 2 * n + 2 + n * (n - 1) // 2] / math.sqrt(2)
+        hessian += hessian.T + np.diag(theta[n + 2 : 2 * n + 2] + theta[n + 1] / math.sqrt(n))
+        return theta[1 : n + 1].copy(), 2 * hessian
+
+    def deviations(self, z: Matrix, other: Vector) -> Vector:
+        """(k,) posterior standard deviations of the loss at k points less that at another, now."""
+        delta = features(z) - features(other[None, :])
+        width = delta.shape[1]  # what ages is zero now
+        if self.dual:
+            across = (self.data.phi[:, :width] * self.d[:width]) @ delta.T
+            variance = (delta**2) @ self.d[:width] - (across * np.linalg.solve(self.system, across)).sum(
+                axis=0
+            )
+        else:
+            padded = np.zeros((len(self.d), len(delta)))
+            padded[:width] = delta.T
+            variance = (padded * np.linalg.solve(self.system, padded)).sum(axis=0)
+        sd: Vector = np.sqrt(self.s2 * np.maximum(variance, 0.0))
+        return sd
+
+
+def _bordered(system: Matrix, side: Vector, corner: float) -> tuple[float, float]:
+    """``corner - side' system^-1 side`` and half the log determinant of a positive definite system."""
+    n = len(side)
+    whole = np.empty((n + 1, n + 1))
+    whole[:n, :n], whole[n, :n], whole[:n, n], whole[n, n] = system, side, side, corner
+    diagonal = np.diag(np.linalg.cholesky(whole))
+    return float(diagonal[n]) ** 2, float(np.log(diagonal[:n]).sum())
+
+
+def _prior(data: Data, hyper: Hyper) -> float:
+    """Log density of the hyper-priors, up to a constant."""
+    usual = Hyper.initial(data.size[1])
+    loose = [
+        (hyper.linear, usual.linear),
+        (hyper.quadratic, usual.quadratic),
+        (hyper.isotropic, usual.isotropic),
+        (hyper.drift, -4.0),
+        (hyper.misfit, usual.misfit),
+    ]
+    log = -0.5 * sum(((value - centre) / _LOOSE) ** 2 for value, centre in loose)
+    return log - 0.5 * ((hyper.anchor - data.centre) / _TIGHT) ** 2
+
+
+_STEPS = {
+    "linear": 1.4,
+    "quadratic": 1.4,
+    "isotropic": 1.4,
+    "drift": 1.4,
+    "anchor": 0.7,
+    "misfit": math.log(2),
+}
+
+
+def tuned(data: Data, hyper: Hyper, turn: int) -> Regression:
+    """The best regression that one round of steps up and down each hyper-parameter finds.
+
+    Where the systems are large, a round is spread over several turns: a step of kappa every time, the others
+    one after the other.
+    """
+    best = Regression(data, hyper)
+    names = list(_STEPS)
+    size = min(len(best.y), len(best.d))
+    if size > 500:
+        names = [names[turn % len(names)]]
+    for name, sign in product(names, (1, -1)):
+        if name == "drift" and data.size[0] < _DRIFT_FROM:
+            continue
+        tried = replace(best.hyper, **{name: getattr(best.hyper, name) + sign * _STEPS[name]})
+        gram = None if best.dual or name == "misfit" else best.gram
+        found = Regression(data, tried, gram)
+        if found.evidence > best.evidence:
+            best = found
+    return best

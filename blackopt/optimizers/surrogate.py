@@ -1,0 +1,341 @@
+"""A Bayesian quadratic trust region: one regression over all results says where to look next, and what to
+recommend.
+
+There are no generations. Every few results, the quadratic of :mod:`blackopt.optimizers.quadratic` is fitted
+to everything that was told; of the steps of :mod:`blackopt.optimizers.trust` the one with the lowest
+posterior mean is recommended, and the one with the lowest mean plus half a standard deviation becomes the
+centre of what is tried next. A late result is as good as a punctual one: it is one more row of a regression.
+
+The spread is as wide as the quadratic holds or the noise asks: the third-order misfit is as large as the
+noise at rho = kappa^(-1/3), and the expected loss of a candidate is held at about three standard deviations
+of the noise. Results far from the centre are what tells slopes and curvatures from noise.
+
+What is not certainly better than the start is not recommended, and nothing is tried around it for long: under
+strong noise the lowest point of a fitted quadratic is as lucky as a best sample.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from blackopt import noise
+from blackopt.blocks import ChoiceBlock, IntBlock, SimplexBlock
+from blackopt.optimizers import tails, trust
+from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
+from blackopt.optimizers.gaussian import limited
+from blackopt.optimizers.quadratic import Data, Floors, Hyper, Regression, tuned
+from blackopt.optimizers.shaping import finite
+from blackopt.protocols import OptimizerOptions
+from blackopt.types import State, Vector
+
+if TYPE_CHECKING:
+    from blackopt.space import Space
+
+Matrix = NDArray[np.float64]
+
+_CAUTION = 0.5  # posterior standard deviations that a step of the centre has to be better by,
+_AWAY = 1.0  # that a centre away from the start has to be better than the start by,
+_SURE = 2.0  # and that a recommendation has to be
+_SLOWEST, _FASTEST = 0.75, 1.35  # factors of the spread at one fit
+_WIDEST = 3.0  # times the first spread, as far as that reaches
+_EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
+_FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
+_FURTHER = 1.1  # how much further the first spread is then taken to reach
+_USUAL = 2.5  # first spreads in each coordinate, between start and optimum
+_FLOORS = Floors(linear=0.3, quadratic=0.1)
+_ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for more than twenty
+_RUNGS = 1.0, 0.3, 1.0, 0.1  # of the spreads of pairs before the first fit
+_HALF_A_BIN = 0.5  # least standard deviation of an integer's coordinate
+_OF_A_CHOICE = 0.2  # of a choice's coordinates, which lie half a unit apart
+_FEWEST = 4  # residuals whose spread can be told
+
+
+class SurrogateOptions(OptimizerOptions):
+    """Options of ``surrogate``.
+
+    Attributes:
+        sigma: initial standard deviation, in the space's coordinates (bounded ones are scaled to [0, 1]).
+        remember: how many of the latest results the regression is made from.
+    """
+
+    sigma: float = Field(default=0.2, gt=0, allow_inf_nan=False)
+    remember: int = Field(default=2000, ge=50)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """What the last fit left behind.
+
+    Attributes:
+        centre: (n,) of the candidates.
+        scale: (n, n) A: candidates are centre + A e, with e standard normal.
+        best: (n,) the recommendation.
+        hyper: hyper-parameters, for the whitened coordinates of ``scale`` and losses in units of ``noise``.
+        noise: standard deviation of the noise; 0 before the first fit.
+        reach: how much further the optimum is thought to be than the first spread says.
+        fits: made so far.
+    """
+
+    centre: Vector
+    scale: Matrix
+    best: Vector
+    hyper: Hyper
+    noise: float
+    reach: float
+    fits: int
+
+    def narrowed(self, factor: float, space: Space) -> Belief:
+        """With a spread this many times as wide."""
+        return replace(self, scale=limited(factor * self.scale, space), hyper=self.hyper.rescaled(factor))
+
+
+class Surrogate(BaseOptimizer):
+    """``use: surrogate``. Its version counts the fits."""
+
+    Options: ClassVar[type[OptimizerOptions]] = SurrogateOptions
+    version: ClassVar[str] = "surrogate/1"
+    group: int = 2
+
+    def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
+        super().__init__(space, start, options)
+        assert isinstance(options, SurrogateOptions)
+        self.options = options
+        n = space.size
+        first = limited(options.sigma * np.eye(n), space)
+        self._first = np.diag(first)
+        self._width = _volume(first)
+        self._told: list[Result] = []  # informative ones; vectors are what they decode to
+        self._since = 0  # informative results since the last fit
+        self._belief = Belief(self._start, first, self._start, Hyper.initial(n), 0.0, 1.0, 0)
+        self._least = _least_deviations(space)
+        self._block: tuple[int, Matrix] = (-1, np.zeros((0, 0)))
+
+    # ------------------------------------------------------------------ candidates
+
+    def _draw(self, number: int) -> Vector:
+        step = self._belief.scale @ self._direction(number)
+        deviations = np.linalg.norm(self._belief.scale, axis=1)
+        step *= np.maximum(1.0, self._least / deviations)  # a shorter step would seldom change an integer
+        return trust.reflected(self._belief.centre + step, self.space.lower, self.space.upper)
+
+    def _direction(self, number: int) -> Vector:
+        """(n,) standard normal; twins on opposite sides, and n pairs at a time orthogonal to one another.
+
+        So candidates in flight together are spread evenly, however many there are (Choromanski, Rowland,
+        Sindhwani, Turner and Weller, "Structured evolution with compact architectures for scalable policy
+        optimization", ICML 2018).
+        """
+        n = self.space.size
+        block, row = divmod(number // 2, n)
+        if self._block[0] != block:
+            normal = noise.normal(self._seed, "surrogate", block, n * n).reshape(n, n)
+            orthogonal = np.linalg.qr(normal.T)[0].T
+            self._block = block, orthogonal * np.linalg.norm(normal, axis=1, keepdims=True)
+        direction = self._block[1][row] * self._rung(number // 2)
+        signed: Vector = -direction if number % 2 else direction
+        return signed
+
+    def _rung(self, pair: int) -> float:
+        """Of the spread: before the first fit some pairs are narrow, lest sigma be far too large, and the
+        first is the start itself."""
+        if self._belief.fits:
+            return 1.0
+        return 0.0 if pair == 0 else _RUNGS[pair % len(_RUNGS)]
+
+    # ------------------------------------------------------------------ results
+
+    def _learn(self, result: Result) -> None:
+        if not result.informative:
+            return
+        self._told.append(replace(result, vector=self._canonical(result.vector)))
+        del self._told[: -self.options.remember]
+        self._since += 1
+        n, rows = self.space.size, len(self._told)
+        due = max(6, min(2 * n, 12)) if self._belief.fits == 0 else max(4, n // 2, rows // 50)
+        if self._since >= due:
+            self._since = 0
+            self._fit()
+
+    def _canonical(self, vector: Vector) -> Vector:
+        """(n,) the coordinates of what the vector decodes to, where many decode to the same."""
+        vector = self.space.clip(vector)
+        for block in self.space.blocks:
+            if isinstance(block, IntBlock | ChoiceBlock | SimplexBlock):
+                part = self.space.slices[block.name]
+                vector[part] = block.encode(block.decode(vector[part]))
+        return vector
+
+    def _fit(self) -> None:
+        """Fit the quadratic, and move."""
+        losses = np.array([result.loss for result in self._told])
+        known = np.isfinite(losses)
+        if not known.any():
+            return
+        losses = finite(losses)
+        if np.ptp(losses) == 0:  # all equal, out where nothing is left to lose: look closer
+            self._belief = self._belief.narrowed(0.5, self.space)
+        else:
+            regression, unit = self._regression(losses, known)
+            self._move(regression, unit)
+        self._updates += 1
+
+    def _regression(self, losses: Vector, known: NDArray[np.bool_]) -> tuple[Regression, float]:
+        """The tuned regression, and the unit of its losses."""
+        now, n = self._belief, self.space.size
+        x = stack([result.vector for result in self._told], n)
+        unit = now.noise or float(losses.std())
+        # The bowl alone has its minimum half a first spread from the start: h0 ~ slope * first / spread.
+        centre = now.hyper.linear / 2 + math.log(now.reach * self._width / _volume(now.scale))
+        hyper = now.hyper if now.fits else replace(now.hyper, anchor=centre)
+        data = Data(
+            z=np.array(np.linalg.solve(now.scale, (x - now.centre).T).T, dtype=np.float64),
+            y=(losses - np.median(losses)) / unit,
+            base=_relative_variances(self._told),
+            r=(((x - self._start) / (now.reach * self._first)) ** 2).sum(axis=1),
+            centre=centre,
+        )
+        data = _tamed(data, Regression(data, hyper), known)
+        regression = tuned(data, hyper, now.fits)
+        floored = regression.hyper.floored(n, _FLOORS)
+        return (regression if floored == regression.hyper else Regression(data, floored)), unit
+
+    def _move(self, regression: Regression, unit: float) -> None:
+        """The next centre, recommendation and spread."""
+        now, n = self._belief, self.space.size
+        gradient, hessian = self._quadratic(regression)
+        ahead, best = self._ahead_and_best(regression, gradient, hessian)
+        s = math.sqrt(regression.s2)
+        values, axes = np.linalg.eigh(hessian)
+        expected = 0.5 * float(np.maximum(values, 0.0).sum())
+        scale = self._spread(regression, expected / s, trust.rounder(axes, values))
+        # What is certainly better, far from the start, shows that sigma was too small; so does a widest
+        # spread in which all candidates look alike.
+        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean()))
+        reach = max(now.reach, went / _USUAL)
+        alike = expected + float(np.linalg.norm(gradient)) < _FLAT * s
+        if alike and _volume(scale) > 0.95 * _WIDEST * now.reach * self._width:
+            reach *= _FURTHER
+        hyper = replace(regression.hyper, anchor=regression.hyper.anchor - math.log(s))
+        hyper = hyper.rescaled(_volume(scale) / _volume(now.scale)).floored(n, _FLOORS)
+        self._belief = Belief(ahead, scale, best, hyper, unit * s, reach, now.fits + 1)
+
+    def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:
+        """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored bowl
+        h0 |(x - start) / (reach first)|^2."""
+        now = self._belief
+        gradient, hessian = regression.gradient_and_hessian()
+        pull = 2 * math.exp(regression.hyper.anchor) / (now.reach * self._first) ** 2
+        gradient = gradient + now.scale.T @ (pull * (now.centre - self._start))
+        return gradient, hessian + (now.scale.T * pull) @ now.scale
+
+    def _ahead_and_best(
+        self, regression: Regression, gradient: Vector, hessian: Matrix
+    ) -> tuple[Vector, Vector]:
+        """(n,) the next centre and (n,) the recommendation; the start, where nothing is certainly better."""
+        now, n, space = self._belief, self.space.size, self.space
+        box = space.lower - now.centre, space.upper - now.centre
+        z = trust.steps(gradient, hessian, now.scale, *box, math.sqrt(n) * np.array(trust.RADII))
+        home = np.array(np.linalg.solve(now.scale, self._start - now.centre), dtype=np.float64)
+        every = np.vstack([z, home])
+        means = every @ gradient + 0.5 * ((every @ hessian) * every).sum(axis=1)
+        lowest = int(np.argmin(means[:-1]))
+        cautious = means[:-1] + _CAUTION * regression.deviations(z, np.zeros(n))
+        ahead, best = z[int(np.argmin(cautious))], z[lowest]
+        doubt = float(regression.deviations(home[None, :], best)[0])
+        gain = float(means[-1] - means[lowest])
+        return (
+            space.clip(now.centre + now.scale @ ahead) if gain >= _AWAY * doubt else self._start,
+            space.clip(now.centre + now.scale @ best) if gain >= _SURE * doubt else self._start,
+        )
+
+    def _spread(self, regression: Regression, expected: float, rounder: Matrix) -> Matrix:
+        """(n, n) the next A; ``expected`` loss of a candidate, in standard deviations of the noise."""
+        now = self._belief
+        by_misfit = math.exp(-regression.hyper.misfit / 3)
+        by_loss = math.sqrt(_EXPECTED / expected) if expected > 0 else math.inf
+        factor = min(max(min(by_misfit, by_loss), _SLOWEST), _FASTEST)
+        widest = _WIDEST * now.reach * self._width / _volume(now.scale)
+        return limited(min(factor, max(widest, _SLOWEST)) * now.scale @ rounder, self.space)
+
+    def recommend(self) -> Vector:
+        """(n,) the minimum of the fitted quadratic, as far as it can be believed; the start before the first
+        fit."""
+        return self._belief.best.copy()
+
+    # ------------------------------------------------------------------ memory
+
+    def _memory(self) -> State:
+        now = self._belief
+        return {
+            "told": dump_results(self._told, self.space.size),
+            "since": self._since,
+            "centre": now.centre,
+            "scale": now.scale,
+            "best": now.best,
+            "hyper": np.array(astuple(now.hyper)),
+            "noise": now.noise,
+            "reach": now.reach,
+            "fits": now.fits,
+        }
+
+    def _recall(self, memory: State) -> None:
+        self._told = load_results(memory["told"])
+        self._since = memory["since"]
+        hyper = Hyper(*(float(value) for value in memory["hyper"]))
+        self._belief = Belief(
+            memory["centre"],
+            memory["scale"],
+            memory["best"],
+            hyper,
+            memory["noise"],
+            memory["reach"],
+            memory["fits"],
+        )
+
+
+def _volume(scale: Matrix) -> float:
+    """|det A|^(1/n): the standard deviation of an equally large sphere."""
+    return math.exp(float(np.linalg.slogdet(scale)[1]) / len(scale))
+
+
+def _relative_variances(told: list[Result]) -> Vector:
+    """(N,) se^2 over its median, where standard errors are known, over the weight: 1 for an ordinary
+    result."""
+    weights = np.array([result.weight for result in told])
+    se2 = np.array([math.nan if result.se is None else result.se**2 for result in told])
+    known = np.isfinite(se2) & (se2 > 0)
+    usual = float(np.median(se2[known])) if known.any() else 1.0
+    relative = np.where(known, se2, usual) / usual * float(weights.mean()) / weights
+    limited_ones: Vector = np.clip(relative, *_ENDS)
+    return limited_ones
+
+
+def _tamed(data: Data, fit: Regression, known: NDArray[np.bool_]) -> Data:
+    """The data with outliers held back; infeasible results, which are no outliers, are left alone."""
+    residuals = fit.residuals
+    near = known & (fit.v < 4 * data.base)  # further out a residual is the model's rather than the noise's
+    if near.sum() < _FEWEST:
+        return data
+    if tails.heavy(data.y[near], residuals[near]):
+        pseudo = data.y.copy()
+        pseudo[known] += np.sqrt(fit.v[known]) * (tails.scores(residuals[known]) - residuals[known])
+        return replace(data, y=pseudo)
+    weights = np.where(known, tails.downweighted(residuals, tails.spread(residuals[near])), 1.0)
+    return replace(data, base=data.base / weights)
+
+
+def _least_deviations(space: Space) -> Vector:
+    """(n,) standard deviations below which a discrete coordinate would hardly ever change its value."""
+    least = np.zeros(space.size)
+    for block in space.blocks:
+        if isinstance(block, IntBlock):
+            least[space.slices[block.name]] = _HALF_A_BIN / (block.hi - block.lo + 1)
+        elif isinstance(block, ChoiceBlock):
+            least[space.slices[block.name]] = _OF_A_CHOICE
+    return least
