@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from blackopt.errors import UsageError
 from blackopt.metrics.combination import bounds, combined, looks_needed
 from blackopt.metrics.guardrails import Bound, Side, excess, expected_events, look
 from blackopt.types import Estimate
@@ -106,17 +107,20 @@ def judge(rule: Guardrail, looks: Sequence[GuardrailLook], planned: int) -> NonI
         planned: K, how many there are at most.
 
     Raises:
-        UsageError: a relative bound without a control, or a level outside (0, 0.5).
+        UsageError: no look, or a level outside (0, 0.5).
     """
+    if not looks:
+        raise UsageError("looks: expected at least one, got none")
+    looks = looks[-1:] if rule.lasting else looks
     levels = _levels(rule, looks)
+    if rule.bound.relative and any(one.control is None for one in looks):
+        return _open(rule, f"{rule.metric} in some look: no control to compare with ({rule.bound})")
     harms = _excesses(rule, looks, rule.bound)
     if rule.lasting or (rule.exact and not all(_known(harm) for harm in harms)):
-        return _at_its_word(rule, harms[-1:] if rule.lasting else harms, levels)
+        return _at_its_word(rule, harms, levels)
     lack = _lack(rule, looks, harms)
     if lack is not None:
-        return NonInferiority(
-            rule.metric, rule.bound, Standing.OPEN, None, None, None, None, f"{levels}; {lack}"
-        )
+        return _open(rule, f"{levels}; {lack}")
     z, critical = _inside(harms), bounds(planned, rule.alpha)[len(looks) - 1]
     standing = Standing.HOLDS if z > critical else Standing.BROKEN if -z > critical else Standing.OPEN
     spread = max(harm.se for harm in harms if harm.se is not None)
@@ -129,6 +133,11 @@ def judge(rule: Guardrail, looks: Sequence[GuardrailLook], planned: int) -> NonI
     }[standing]
     needed = looks_needed(z / math.sqrt(len(looks)), rule.alpha)
     return NonInferiority(rule.metric, rule.bound, standing, z, critical, limit, needed, text)
+
+
+def _open(rule: Guardrail, text: str) -> NonInferiority:
+    """Nothing can be proved from these looks."""
+    return NonInferiority(rule.metric, rule.bound, Standing.OPEN, None, None, None, None, text)
 
 
 def _at_its_word(rule: Guardrail, harms: Sequence[Estimate], levels: str) -> NonInferiority:
@@ -211,10 +220,9 @@ def _limit(rule: Guardrail, looks: Sequence[GuardrailLook], critical: float, spr
 
 def _levels(rule: Guardrail, looks: Sequence[GuardrailLook]) -> str:
     """``complaints 3.1 % against at most 2.6 % (1.05 * control)``, over all looks by their units."""
-    counted = looks[-1:] if rule.lasting else looks
-    controls = [one.control for one in counted if one.control is not None]
-    control = _mean(controls) if len(controls) == len(counted) else None
-    arm = _mean([one.treatment for one in counted])
+    controls = [one.control for one in looks if one.control is not None]
+    control = _mean(controls) if len(controls) == len(looks) else None
+    arm = _mean([one.treatment for one in looks])
     return f"{rule.metric} {look(rule.bound, arm, control, percent=rule.percent).text}"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from blackopt.errors import UsageError
 from blackopt.metrics.combination import bounds, power
-from blackopt.metrics.guardrails import parse_bound
+from blackopt.metrics.guardrails import excess, parse_bound
 from blackopt.metrics.kinds import kind
 from blackopt.metrics.noninferiority import Guardrail, GuardrailLook, Standing, judge
 from blackopt.types import Estimate
@@ -186,9 +186,19 @@ def test_too_few_units_or_events_prove_nothing() -> None:
     assert judge(replace(COMPLAINTS, min_events=401), unknown, 2).standing is Standing.HOLDS
 
 
-def test_a_multiple_of_nothing_is_refused() -> None:
+def test_a_multiple_of_nothing_is_not_proved() -> None:
+    for rule in (COMPLAINTS, replace(COMPLAINTS, lasting=True)):
+        found = judge(rule, [both(20, 200), at(0.001)], 2)
+        assert found.standing is Standing.OPEN
+        assert found.text == "complaints in some look: no control to compare with (1.1 * control)"
+    assert judge(SLOW, [at(1.0)], 1).standing is Standing.HOLDS  # a plain number needs none
     with pytest.raises(UsageError, match=r"control: expected its estimate, got none .*1.1 \* control"):
-        judge(COMPLAINTS, [at(0.1)], 1)
+        excess(COMPLAINTS.bound, share(10), None)
+
+
+def test_no_look_is_no_evidence() -> None:
+    with pytest.raises(UsageError, match="looks: expected at least one"):
+        judge(SLOW, [], 1)
 
 
 # -- what would be enough ------------------------------------------------------------------------------------
