@@ -100,6 +100,14 @@ def push(world: Any, trial: int, window: int, body: bytes, **rest: Any) -> tuple
     return status, json.loads(answer)["outcome"]
 
 
+def adopt(world: Any, number: int, body: bytes) -> tuple[int, str]:
+    artifact = json.loads(order(0, 1, body))["artifact"]
+    document = {"protocol": 1, "kind": "adopt", "campaign": CAMPAIGN, "number": number, "epoch": 1}
+    raw = json.dumps({**document, "artifact": artifact}).encode()
+    status, answer = world.handle("POST", "/blackopt/adopt", headers(f"adopt-{number}", raw), raw)
+    return status, json.loads(answer)["outcome"]
+
+
 def rows(database: Path) -> list[tuple[Any, ...]]:
     """What the log says, without the module's journal: repeated orders are in it, and change nothing else."""
     with contextlib.closing(sqlite3.connect(database)) as db:
@@ -117,6 +125,7 @@ def play(
     days: int = 9,
     reverse: bool = False,
     restart: bool = False,
+    adopts: bool = False,
 ) -> list[tuple[Any, ...]]:
     """Two windows of three arms, then waiting; time moves in the given steps, cut at each midnight."""
     directory.mkdir()
@@ -130,6 +139,8 @@ def play(
         trials = range(3 * day, 3 * day + 3) if day < 2 else []
         for trial in reversed(trials) if reverse else trials:
             assert push(world, trial, day + 1, bodies[trial])[0] == 200
+        if adopts and day in (0, 1):
+            assert adopt(world, day + 1, bodies[5 * day]) == (200, "applied")
         midnight = world.now_us // DAY * DAY + DAY
         step = 0
         while world.now_us < midnight:
@@ -158,6 +169,21 @@ def test_the_log_does_not_depend_on_the_order_of_pushes_of_one_moment(
 def test_a_new_process_goes_on_with_the_same_log(app: SimpleNamespace, tmp_path: Path) -> None:
     whole = play(app, tmp_path / "whole", steps=[DAY])
     assert whole == play(app, tmp_path / "pieces", steps=[7 * HOUR], restart=True)
+
+
+def test_an_adopted_incumbent_is_what_the_control_gets_and_the_journal_brings_it_back(
+    app: SimpleNamespace, tmp_path: Path
+) -> None:
+    without = play(app, tmp_path / "without", steps=[DAY])
+    whole = play(app, tmp_path / "whole", steps=[DAY], adopts=True)
+    assert whole == play(app, tmp_path / "pieces", steps=[7 * HOUR], restart=True, adopts=True)
+    # Who is exposed to what is the same; what the control does afterwards is not, and nobody else changes.
+    exposures = [row for row in whole if row[0] == "exposures"]
+    assert exposures == [row for row in without if row[0] == "exposures"]
+    control = {row[3] for row in exposures if row[4] == "control"}
+    changed = {row[1] for row in set(whole) ^ set(without)}
+    assert changed
+    assert changed <= control
 
 
 def test_another_seed_is_another_log_and_is_refused_on_the_same_directory(

@@ -9,7 +9,8 @@ each arm's outcome is the one that history recorded, not an estimate.
 
 HTTP, on 127.0.0.1:
 
-    POST /blackopt/push, POST /blackopt/withdraw, GET /blackopt/live    orders, signed with DIALLER_SECRET
+    POST /blackopt/push, /blackopt/withdraw, /blackopt/adopt    orders, signed with DIALLER_SECRET
+    GET  /blackopt/live              what is served, signed as well
     GET  /clock                      {"now_us": 1262304000000000}
     POST /clock {"until_us": ...}    move the time there, dialling on the way; the same answer
 """

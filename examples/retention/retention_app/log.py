@@ -35,11 +35,11 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders (
   seq      INTEGER PRIMARY KEY,
-  kind     TEXT NOT NULL CHECK (kind IN ('push', 'withdraw')),
+  kind     TEXT NOT NULL CHECK (kind IN ('push', 'withdraw', 'adopt')),
   key      TEXT NOT NULL,
   outcome  TEXT NOT NULL CHECK (outcome IN ('applied', 'repeated')),
   campaign TEXT NOT NULL,
-  trial    INTEGER NOT NULL,
+  trial    INTEGER,           -- NULL for an adoption: its number is in the body
   epoch    INTEGER NOT NULL,
   sha256   TEXT,              -- of the artifact; NULL for a withdrawal
   t_us     INTEGER NOT NULL,  -- virtual time at which it was accepted
@@ -64,7 +64,7 @@ class OrderRow:
     key: str
     outcome: str
     campaign: str
-    trial: int
+    trial: int | None
     epoch: int
     sha256: str | None
     t_us: int
@@ -139,10 +139,10 @@ class EventLog:
         columns = "kind, key, outcome, campaign, trial, epoch, sha256, t_us, body"
         return [OrderRow(*row) for row in self._db.execute(f"SELECT {columns} FROM orders ORDER BY seq")]
 
-    def exposed(self, lower: int) -> Iterable[tuple[str, int, str]]:
-        """(campaign, unit, arm) of the units from ``lower`` on; the last campaign by name comes last."""
+    def exposed(self, lower: int) -> Iterable[tuple[str, int, str, int]]:
+        """(campaign, unit, arm, t_us) of the units from ``lower`` on; the last campaign by name is last."""
         return self._db.execute(
-            "SELECT campaign, unit, arm FROM exposures WHERE unit >= ? ORDER BY unit, campaign, window",
+            "SELECT campaign, unit, arm, t_us FROM exposures WHERE unit >= ? ORDER BY unit, campaign, window",
             (lower,),
         )
 

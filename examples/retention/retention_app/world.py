@@ -76,7 +76,7 @@ class World:
     # -- orders ----------------------------------------------------------------------------------------
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], raw: bytes) -> tuple[int, bytes]:
-        """Answer a request below ``/blackopt``: a push, a withdrawal, or the question what is live."""
+        """Answer a request below ``/blackopt``: an order, or the question what is live."""
         with self._lock:
             self._module_us = self._now_us
             status, body = self._arms.handle(method, path, headers, raw)
@@ -98,7 +98,7 @@ class World:
             key=key,
             outcome=json.loads(body)["outcome"],
             campaign=campaign,
-            trial=int(order["trial"]),
+            trial=order.get("trial"),
             epoch=int(order["epoch"]),
             sha256=artifact["sha256"] if artifact else None,
             t_us=self._now_us,
@@ -112,6 +112,7 @@ class World:
     def _replay(self) -> None:
         """Bring the module and the users of the last days back to where the log says they are."""
         artifacts: dict[tuple[str, str], Configuration] = {}
+        adopted: dict[str, list[tuple[int, Configuration]]] = {}
         for row in self._log.orders():
             self._module_us = row.t_us
             headers = {"idempotency-key": row.key, "content-type": "application/json"}
@@ -126,17 +127,22 @@ class World:
             status, answer = self._arms.handle("POST", f"{PUSH_PREFIX}/{row.kind}", headers, row.body)
             if status != 200:
                 raise RuntimeError(f"the module refuses an order of its own journal: {answer.decode()}")
+            if row.kind == "withdraw":
+                continue
+            order = json.loads(row.body)
+            configuration = pipeline.parse(base64.b64decode(order["artifact"]["body"]))
             if row.kind == "push":
-                order = json.loads(row.body)
                 self._note_lease(row.campaign, order, row.t_us)
-                artifacts[row.campaign, order["arm"]] = pipeline.parse(
-                    base64.b64decode(order["artifact"]["body"])
-                )
+                artifacts[row.campaign, order["arm"]] = configuration
+            else:
+                adopted.setdefault(row.campaign, []).append((row.t_us, configuration))
         self._module_us = self._now_us
         today = self._now_us // DAY_US
-        for campaign, unit, arm in self._log.exposed((today - behaviour.DAYS) * UNITS_A_DAY):
+        for campaign, unit, arm, t_us in self._log.exposed((today - behaviour.DAYS) * UNITS_A_DAY):
             day, index = divmod(unit, UNITS_A_DAY)
-            self._cohort(day).serve(index, artifacts.get((campaign, arm), INCUMBENT))
+            then = [made for since_us, made in adopted.get(campaign, []) if since_us <= t_us]
+            incumbent = then[-1] if then else INCUMBENT
+            self._cohort(day).serve(index, artifacts.get((campaign, arm), incumbent))
 
     # -- time ------------------------------------------------------------------------------------------
 
