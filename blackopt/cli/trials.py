@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from blackopt.campaign import CampaignSpec
 from blackopt.cli.output import Output, as_json, as_table
 from blackopt.ledger import Ledger
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
+from blackopt.runner.judge import Judge
+from blackopt.runner.restated import Known, calibrated, calibration, known
 from blackopt.runner.wording import per_cent
 from blackopt.sdk import Campaign
-from blackopt.types import Status
+from blackopt.types import Estimate, Status
 
 PARAMETERS_SHOWN = 8
 """With more parameters than this a table would not fit a screen; JSON has them all."""
@@ -24,18 +28,23 @@ def trials(path: Path, output: Output, last: int) -> None:
     spec = Campaign.load(path).spec
     with Parts(spec) as parts, open_ledger(spec, read_only=True) as ledger:
         rows = _rows(parts, ledger, last)
+        surrogate = None if output is Output.JSON else _surrogate(spec, ledger)
     if output is Output.JSON:
         as_json(rows)
-    else:
-        _show(spec, rows)
+        return
+    _show(spec, rows)
+    if surrogate is not None:
+        typer.echo(surrogate)
 
 
 def _rows(parts: Parts, ledger: Ledger, last: int) -> list[dict[str, Any]]:
     first = max(0, trials_asked(ledger.counts()) - last)
     told = {row.trial: row for row in ledger.tells() if row.trial >= first}
+    trials = ledger.trials(first=first)
+    beside = known(Judge(parts.spec), ledger, trials, told.values()) if parts.spec.measure is not None else {}
     rows = []
-    for trial in ledger.trials(first=first):
-        tell = told.get(trial.number)
+    for trial in trials:
+        tell, more = told.get(trial.number), beside.get(trial.number, Known())
         rows.append(
             {
                 "trial": trial.number,
@@ -45,11 +54,26 @@ def _rows(parts: Parts, ledger: Ledger, last: int) -> list[dict[str, Any]]:
                 "status": str(tell.status) if tell else None,
                 "value": tell.value if tell else None,
                 "se": tell.se if tell else None,
+                "so_far": _estimate(more.so_far),
+                "now": _estimate(more.now),
+                "matured": _estimate(more.matured),
                 "cause": trial.cause,
                 "params": parts.policy.space.decode(trial.vector),
             }
         )
     return rows
+
+
+def _estimate(found: Estimate | None) -> dict[str, float | None] | None:
+    return None if found is None else {"value": found.value, "se": found.se}
+
+
+def _surrogate(spec: CampaignSpec, ledger: Ledger) -> str | None:
+    """How good the surrogate has been so far, from all trials; None without one."""
+    if spec.objective.surrogate is None:
+        return None
+    judge, trials = Judge(spec), ledger.trials()
+    return calibrated(judge, calibration(judge, trials, known(judge, ledger, trials, ledger.tells())))
 
 
 def _show(spec: CampaignSpec, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,9 +86,11 @@ def _show(spec: CampaignSpec, rows: Sequence[Mapping[str, Any]]) -> None:
         "window": [row["window"] for row in rows],
         "state": [row["status"] or row["state"] for row in rows],
         objective.metric + (" vs control" if objective.relative_to is not None else ""): [
-            _value(row["value"], lift=lift, sign=True) for row in rows
+            _told(row, lift=lift) for row in rows
         ],
-        "± se": [_value(row["se"], lift=lift, sign=False) for row in rows],
+        "± se": [_value(_part(row, "se"), lift=lift, sign=False) for row in rows],
+        "now": [_value(_inner(row["now"]), lift=lift, sign=True) for row in rows],
+        "matured": [_value(_inner(row["matured"]), lift=lift, sign=True) for row in rows],
     }
     names = list(rows[0]["params"]) if rows else []
     if len(names) <= PARAMETERS_SHOWN:
@@ -72,6 +98,23 @@ def _show(spec: CampaignSpec, rows: Sequence[Mapping[str, Any]]) -> None:
     columns["cause"] = [None if row["status"] == Status.OK else row["cause"] or None for row in rows]
     kept = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     as_table(list(kept), list(zip(*kept.values(), strict=True)))
+
+
+def _told(row: Mapping[str, Any], *, lift: bool) -> str | float | None:
+    """What was told; of a trial that is not, what it would be told from what is known today."""
+    shown = _value(_part(row, "value"), lift=lift, sign=True)
+    if row["so_far"] is None:
+        return shown
+    return f"{shown if isinstance(shown, str) else f'{shown:.6g}'} (so far)"
+
+
+def _part(row: Mapping[str, Any], key: str) -> float | None:
+    found: float | None = row[key] if row["so_far"] is None else row["so_far"][key]
+    return found
+
+
+def _inner(found: Mapping[str, float] | None) -> float | None:
+    return None if found is None else found["value"]
 
 
 def _value(value: float | None, *, lift: bool, sign: bool) -> str | float | None:

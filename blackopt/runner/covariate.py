@@ -8,11 +8,8 @@ from blackopt.ledger.rows import ReadingRow, TrialRow, WindowRow
 from blackopt.metrics.covariate import imbalance, limit
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.kinds import Average, Kind
-from blackopt.runner.ratio import served
+from blackopt.runner.ratio import MOVED, served
 from blackopt.types import CONTROL
-
-MOVED = "covariate: "
-"""How the cause of a trial begins whose window is not told for this."""
 
 
 def moved(

@@ -18,10 +18,10 @@ from blackopt.metrics.errors import MetricError
 from blackopt.metrics.kinds import Kind, Stats, kind
 from blackopt.metrics.maturity import Maturity
 from blackopt.metrics.surrogate import expected
-from blackopt.runner.covariate import MOVED, moved
+from blackopt.runner.covariate import moved
 from blackopt.runner.guard import Guard, standing_still, twins, with_arm
 from blackopt.runner.notices import Notice
-from blackopt.runner.ratio import mismatch
+from blackopt.runner.ratio import MOVED, mismatch
 from blackopt.types import CONTROL, Estimate, Role, Status
 
 

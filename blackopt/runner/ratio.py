@@ -12,6 +12,9 @@ from blackopt.types import CONTROL
 MISMATCH = "sample ratio mismatch: "
 """How the cause of a trial begins whose window is not told."""
 
+MOVED = "covariate: "
+"""The same, for a window whose covariate differs between its arms."""
+
 WINDOW_ENDED = "window ended"
 """Cause of a trial that was served to the end of its window."""
 
@@ -21,12 +24,17 @@ _NOT_UNITS = ("quantile", "value")  # kinds whose n need not count randomization
 
 
 def served(window: WindowRow, trials: Sequence[TrialRow]) -> list[TrialRow]:
-    """Those that were served from the start of their window, give or take a hundredth of it, to its end."""
+    """Those that were served from the start of their window, give or take a hundredth of it, to its end.
+
+    A trial that was told since that its window is spoiled keeps its place in a second look.
+    """
     latest_us = window.start_us + (window.end_us - window.start_us) // _LATE
     return [
         trial
         for trial in trials
-        if trial.cause == WINDOW_ENDED and trial.live_us is not None and trial.live_us <= latest_us
+        if (trial.cause == WINDOW_ENDED or trial.cause.startswith((MISMATCH, MOVED)))
+        and trial.live_us is not None
+        and trial.live_us <= latest_us
     ]
 
 
