@@ -2,7 +2,8 @@
 
 BlackoptError
 ├── ConfigurationError      stop before anything is pushed          exit 2
-│   └── DiagnosticsError    several problems of one file at once    exit 2
+│   ├── DiagnosticsError    several problems of one file at once    exit 2
+│   └── WrongColumns        a source returns other columns than its metric needs
 ├── RetriableError          nothing is lost; try again later        exit 75
 │   ├── OutcomeUnknown      a request was sent and not answered: send it again with the same key
 │   └── LockHeld            another process drives this campaign
@@ -66,6 +67,15 @@ class DiagnosticsError(ConfigurationError):
 
     def __str__(self) -> str:
         return "\n".join([*(str(problem) for problem in self.problems), super().__str__()])
+
+
+class WrongColumns(ConfigurationError):
+    """What a source returns for a metric has not the columns that the metric needs, or others besides."""
+
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", safe: str = "", next_step: str = ""
+    ) -> None:
+        super().__init__(f"WrongColumns: {what}", where=where, why=why, safe=safe, next_step=next_step)
 
 
 class RetriableError(BlackoptError):

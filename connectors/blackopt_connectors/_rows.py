@@ -6,10 +6,11 @@ ledger rejects that one reading with an event. So nothing is lost and nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
-from blackopt.errors import ConfigurationError
+from blackopt.errors import WrongColumns
 from blackopt.types import Reading
 
 STATS = (
@@ -21,27 +22,50 @@ STATS = (
 )
 """Statistics that a column may hold; which of them a metric needs is its kind's."""
 
+WITNESSES = ("cov_after",)
+"""Columns beside the statistics that say whether these may be used: ``cov_after`` counts the units whose
+covariate looks past their exposure."""
 
-def check_columns(columns: Sequence[str], extra: Sequence[str], required: Sequence[str], where: str) -> None:
+
+@dataclass(frozen=True, slots=True)
+class PlacedReading(Reading):
+    """A reading that says where it came from: a file and line, and the row where that is another thing."""
+
+    where: str = ""
+
+
+def check_columns(
+    columns: Sequence[str],
+    extra: Sequence[str],
+    required: Sequence[str],
+    whose: str,
+    line: Callable[[str], str],
+) -> None:
     """Compare the columns that came with those that may.
 
+    Args:
+        columns: names that came.
+        extra: names that may come beside statistics.
+        required: names that must come.
+        whose: what returned them, for people: ``the query of sold``.
+        line: where a column is named, as ``file:line``; of ``""``, where they all are.
+
     Raises:
-        ConfigurationError: unknown, repeated or missing columns, or none with a statistic.
+        WrongColumns: unknown, repeated or missing columns, or none with a statistic.
     """
-    problems = [f"unknown column {name!r}" for name in columns if name not in STATS and name not in extra]
-    problems += [
-        f"column {name!r} twice" for name in sorted({name for name in columns if columns.count(name) > 1})
-    ]
+    known = (*STATS, *WITNESSES, *extra)
+    wrong = [name for name in columns if name not in known]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    problems = [f"unknown column {name!r}" for name in wrong]
+    problems += [f"column {name!r} twice" for name in twice]
     problems += [f"no column {name!r}" for name in required if name not in columns]
     if not any(name in STATS for name in columns):
         problems.append("no column with a statistic")
     if problems:
-        raise ConfigurationError(
-            f"the columns are not those of a metric: {'; '.join(problems)}",
-            where=where,
-            why=f"expected {', '.join(STATS)}"
-            + "".join(f", {name}" for name in extra)
-            + f"; got {', '.join(columns) or 'none'}",
+        raise WrongColumns(
+            f"{whose} has wrong columns: {'; '.join(problems)}",
+            where=line((wrong or twice or [""])[0]),
+            why=f"expected some of {', '.join(known)}; got {', '.join(columns) or 'none'}",
             safe="no reading was taken from it",
             next_step="name the columns so (in SQL with AS), then run `blackopt check`",
         )
@@ -49,10 +73,10 @@ def check_columns(columns: Sequence[str], extra: Sequence[str], required: Sequen
 
 def reading(
     metric: str, window: int, arm: str, cohort: str, as_of_us: int, stats: Mapping[str, object], where: str
-) -> Reading:
+) -> PlacedReading:
     """A reading whose statistics are floats where they are numbers, and else texts that name the place."""
     values = {name: _value(value, f"{where}, column {name}") for name, value in stats.items()}
-    return Reading(metric, window, arm, cohort, as_of_us, cast("Mapping[str, float]", values))
+    return PlacedReading(metric, window, arm, cohort, as_of_us, cast("Mapping[str, float]", values), where)
 
 
 def _value(value: object, where: str) -> object:

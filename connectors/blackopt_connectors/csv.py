@@ -67,12 +67,27 @@ class CsvSource:
                 _header(csv.reader(_complete(file)), path, shared=shared)
         return f"{', '.join(sorted({str(path) for path, _ in self._files.values()}))}: columns are right"
 
+    def where(self, metric: str) -> str:
+        """The file and line of the header that names the metric's columns."""
+        return f"{self._files[metric][0]}:1"
+
+    def columns(self, metric: str) -> tuple[str, ...]:
+        """The columns of the metric's file; none while it is empty.
+
+        Raises:
+            RetriableError: the file is missing or cannot be read.
+            WrongColumns: the header is wrong.
+        """
+        path, shared = self._files[metric]
+        with self._open(path) as file:
+            return tuple(_header(csv.reader(_complete(file)), path, shared=shared))
+
     def read(self, query: Query) -> Iterator[Reading | NoReading]:
         """The rows of the query's window that were known at its ``as_of_us``, in the order of the file.
 
         Raises:
             RetriableError: a file is missing or cannot be read.
-            ConfigurationError: a header is wrong.
+            WrongColumns: a header is wrong.
         """
         unknown = [name for name in query.metrics if name not in self._files]
         if unknown:
@@ -145,7 +160,7 @@ def _header(rows: Iterator[list[str]], path: Path, *, shared: bool) -> list[str]
     header = [name.strip() for name in next(rows, [])]
     if header:
         required = ("metric", "arm", "window") if shared else ("arm", "window")
-        check_columns(header, _KEYS, required, f"{path}:1")
+        check_columns(header, _KEYS, required, f"the header of {path}", lambda _: f"{path}:1")
     return header
 
 

@@ -21,6 +21,7 @@ from blackopt.protocols import PluginOptions
 from blackopt.types import NoReading, Query, Reading
 from blackopt_connectors._options import Seconds
 from blackopt_connectors._rows import check_columns, reading
+from blackopt_connectors._sql_text import column_line, complaint_line, statement_line
 
 SCHEME = "sqlite:///"
 PAGE = 1000
@@ -62,7 +63,7 @@ class SqlSource:
     """A :class:`blackopt.protocols.Source` over SQL.
 
     A query that uses ``:arm`` runs once for each arm; another runs once for each window and returns a column
-    ``arm``.
+    ``arm``. Its file is read anew for every poll, so that a query can be mended while candidates are live.
     """
 
     Options: ClassVar[type[PluginOptions]] = SqlOptions
@@ -74,20 +75,36 @@ class SqlSource:
         self.options = options
         self._shown = unquote(options.url.removeprefix(SCHEME))
         self._path = base / self._shown
-        self._queries = {name: _Text.load(name, metric, base) for name, metric in metrics.items()}
+        self._metrics, self._base = dict(metrics), base
+        for name in metrics:
+            self._load(name)
 
     def check(self) -> str:
         """Compile every query against the database, without running any."""
+        for name in self._metrics:
+            self.columns(name)
+        count = len(self._metrics)
+        return f"{SCHEME}{self._shown}: {count} {'query compiles' if count == 1 else 'queries compile'}"
+
+    def where(self, metric: str) -> str:
+        """The file and line of the metric's SELECT."""
+        return self._load(metric).shown
+
+    def columns(self, metric: str) -> tuple[str, ...]:
+        """The columns that the metric's query returns, which is compiled and not run.
+
+        Raises:
+            RetriableError: the database cannot be read now.
+            ConfigurationError: the query cannot be compiled, or has other columns (``WrongColumns``).
+        """
+        text, probe = self._load(metric), Query("check", 0, ("check",), 0, 0, 0, (metric,))
         with closing(self._connect()) as connection:
-            probe = Query("check", 0, ("check",), 0, 0, 0, tuple(self._queries))
-            for text in self._queries.values():
-                per_arm = self._uses_arm(connection, text, probe)
-                # Executing only compiles: the first row is computed when it is fetched.
-                with closing(
-                    self._execute(connection, text, _Bindings(probe, "check"), _Allowance(connection, 1.0))
-                ) as cursor:
-                    _columns(cursor, text, per_arm=per_arm)
-        return f"{SCHEME}{self._shown}: {len(self._queries)} queries compile"
+            per_arm = self._uses_arm(connection, text, probe)
+            # Executing only compiles: the first row is computed when it is fetched.
+            with closing(
+                self._execute(connection, text, _Bindings(probe, "check"), _Allowance(connection, 1.0))
+            ) as cursor:
+                return tuple(_columns(cursor, text, per_arm=per_arm))
 
     def read(self, query: Query) -> Iterator[Reading | NoReading]:
         """Everything the database says about the query's arms, lazily: metric by metric, arm by arm, row by
@@ -97,9 +114,9 @@ class SqlSource:
             RetriableError: the database is missing, locked, damaged or too slow; rows before that are good.
             ConfigurationError: a query cannot be compiled, returns other columns, or too many rows.
         """
-        unknown = [name for name in query.metrics if name not in self._queries]
+        unknown = [name for name in query.metrics if name not in self._metrics]
         if unknown:
-            raise UsageError(f"query.metrics: expected names among {sorted(self._queries)}, got {unknown}")
+            raise UsageError(f"query.metrics: expected names among {sorted(self._metrics)}, got {unknown}")
         return self._read(query)
 
     def close(self) -> None:
@@ -108,7 +125,7 @@ class SqlSource:
     def _read(self, query: Query) -> Iterator[Reading | NoReading]:
         with closing(self._connect()) as connection:
             for name in query.metrics:
-                text = self._queries[name]
+                text = self._load(name)
                 if self._uses_arm(connection, text, query):
                     for arm in query.arms:
                         yield from self._run(connection, text, query, arm)
@@ -128,6 +145,9 @@ class SqlSource:
                     if number > self.options.max_rows:
                         raise self._too_many(text)
                     yield _reading(text, query, arm, dict(zip(columns, row, strict=True)), number)
+
+    def _load(self, metric: str) -> _Text:
+        return _Text.load(metric, self._metrics[metric], self._base)
 
     def _connect(self) -> sqlite3.Connection:
         # mode=ro never creates the file and never writes it, whatever the query says.
@@ -153,7 +173,7 @@ class SqlSource:
         try:
             connection.execute(f"EXPLAIN {text.sql}", bindings).close()
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise self._failed(error, text.shown) from error
+            raise self._failed(error, text.at(complaint_line(text.sql, str(error)))) from error
         return "arm" in bindings.used
 
     def _execute(
@@ -163,14 +183,14 @@ class SqlSource:
             with allowance:
                 return connection.execute(text.sql, bindings)
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise self._failed(error, text.shown) from error
+            raise self._failed(error, text.at(complaint_line(text.sql, str(error)))) from error
 
     def _fetch(self, cursor: sqlite3.Cursor, text: _Text, allowance: _Allowance) -> list[tuple[object, ...]]:
         try:
             with allowance:
                 return cursor.fetchmany(PAGE)
         except sqlite3.Error as error:
-            raise self._failed(error, text.shown) from error
+            raise self._failed(error, text.at(complaint_line(text.sql, str(error)))) from error
 
     def _failed(self, error: Exception, where: str) -> BlackoptError:
         name = getattr(error, "sqlite_errorname", "")
@@ -214,10 +234,15 @@ class SqlSource:
 
 
 class _Text:
-    """The text of one metric's query; ``shown`` is its path as the campaign gives it."""
+    """The text of one metric's query; ``shown`` is its path as the campaign gives it, and its line."""
 
-    def __init__(self, metric: str, shown: str, sql: str) -> None:
-        self.metric, self.shown, self.sql = metric, f"{shown}:1", sql
+    def __init__(self, metric: str, path: str, sql: str) -> None:
+        self.metric, self.path, self.sql = metric, path, sql
+        self.shown = self.at(statement_line(sql))
+
+    def at(self, line: int) -> str:
+        """A line of it, for people."""
+        return f"{self.path}:{line}"
 
     @classmethod
     def load(cls, metric: str, options: PluginOptions, base: Path) -> _Text:
@@ -281,14 +306,20 @@ def _authorize(
 
 def _columns(cursor: sqlite3.Cursor, text: _Text, *, per_arm: bool) -> list[str]:
     columns = [str(column[0]) for column in cursor.description or ()]
-    check_columns(columns, ("arm", "cohort", "as_of"), () if per_arm else ("arm",), text.shown)
+    check_columns(
+        columns,
+        ("arm", "cohort", "as_of"),
+        () if per_arm else ("arm",),
+        f"the query of {text.metric}",
+        lambda name: text.at(column_line(text.sql, name)) if name else text.shown,
+    )
     return columns
 
 
 def _reading(
     text: _Text, query: Query, arm: str | None, row: dict[str, object], number: int
 ) -> Reading | NoReading:
-    where = f"{text.shown}, row {number}"
+    where = f"{text.shown}, row {number}" + ("" if arm is None else f" of :arm = {arm}")
     served, cohort, as_of = row.pop("arm", arm), row.pop("cohort", ""), row.pop("as_of", query.as_of_us)
     if not isinstance(served, str):
         return NoReading(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from blackopt.metrics.effects import Array, Estimates
-from blackopt.metrics.errors import NegativeVariance, ZeroDenominator
+from blackopt.metrics.errors import ImpossibleStatistics, NegativeVariance, ZeroDenominator
 from blackopt.metrics.kinds.base import Columns, Doubt, Kind, Stats
 from blackopt.metrics.kinds.moments import (
     ROUNDING,
@@ -32,6 +32,9 @@ from blackopt.types import Estimate
 
 _CANCELLED = 1e-6
 """Part of its scale below which a variance has lost too many digits in float64."""
+
+_SHORT = ": no numbers have such sums"
+"""How a problem ends that is a negative variance."""
 
 
 class Average(Kind):
@@ -65,7 +68,7 @@ class Average(Kind):
         n = stats["n"]
         for part in self._parts:
             if stats[product_of(part, part)] < 0:
-                return f"{product_of(part, part)} is {stats[product_of(part, part)]!r}, below 0"
+                return f"{product_of(part, part)} is {stats[product_of(part, part)]!r}, below 0{_SHORT}"
         if n == 0:
             some = [key for key in sorted(self.required) if stats[key] != 0]
             return f"n is 0, but {' and '.join(f'{key} is {stats[key]!r}' for key in some)}" if some else None
@@ -74,12 +77,21 @@ class Average(Kind):
             if moments.covariance[i][i] < -ROUNDING * moments.squares[i]:
                 total, squares = sum_of(part), product_of(part, part)
                 least = f"{total}²/n = {stats[total] * stats[total] / n!r}"
-                return f"{squares} is {stats[squares]!r}, less than {least}: no numbers have such sums"
+                return f"{squares} is {stats[squares]!r}, less than {least}{_SHORT}"
             for j in range(i):
                 if _overlarge(moments, i, j):
                     product = product_of(self._parts[j], part)
                     return f"{product} is {stats[product]!r}: no numbers with these sums and squares have it"
         return None
+
+    def _named(self, problem: str) -> ImpossibleStatistics:
+        if not problem.endswith(_SHORT):
+            return super()._named(problem)
+        return NegativeVariance(
+            f"impossible statistics: negative variance: {problem}",
+            why="squares are of the totals of units: Σy² is at least (Σy)²/n",
+            next_step="aggregate to one row for each unit, then add up y, y*y and the units",
+        )
 
     def _estimate(self, stats: Stats) -> Estimate:
         self._divisible(stats, self.outcome)

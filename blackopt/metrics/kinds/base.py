@@ -75,6 +75,26 @@ class Kind(ABC):
             return f"events is {stats['events']!r}, not between 0 and n = {stats['n']!r}"
         return self._problem(stats)
 
+    def fault(self, stats: Stats) -> ImpossibleStatistics | None:
+        """What :meth:`validate` finds, as the error that :meth:`estimate` raises for it; None if nothing."""
+        problem = self.validate(stats)
+        return None if problem is None else self._named(problem)
+
+    def is_constant(self, arms: Sequence[Stats]) -> bool:
+        """Whether there are several arms, and the units of each are all alike, as far as their sums tell.
+
+        It may be true (nobody complained), and it is what a broken sensor looks like.
+
+        Args:
+            arms: the pooled statistics of each arm; those without units say nothing.
+        """
+        counted = [stats for stats in arms if self.validate(stats) is None and self.units(stats) > 0]
+        return len(counted) > 1 and all(self._constant(stats) for stats in counted)
+
+    def moves(self, stats: Stats) -> bool:
+        """Whether sound statistics show units that differ; one unit alone does not."""
+        return self.units(stats) > 1 and not self._constant(stats)
+
     def pool(self, stats: Sequence[Stats]) -> dict[str, float]:
         """The statistics of several readings together, in any order; no readings are no units.
 
@@ -136,9 +156,9 @@ class Kind(ABC):
         Raises:
             MetricError: the statistics are impossible, come from no unit, or allow no value.
         """
-        problem = self.validate(stats)
-        if problem is not None:
-            raise ImpossibleStatistics(f"impossible statistics: {problem}")
+        fault = self.fault(stats)
+        if fault is not None:
+            raise fault
         if self.units(stats) <= 0:
             raise TooFewUnits(f"too few units: a {self.name} needs at least one unit, got none")
         return self._estimate(stats)
@@ -215,6 +235,10 @@ class Kind(ABC):
             return self.effect(_row(t, i), _row(c, i), relative=relative, pooled=pooled)
 
         return _settled(found, doubt, exact)
+
+    def _named(self, problem: str) -> ImpossibleStatistics:
+        """The error for what :meth:`validate` found."""
+        return ImpossibleStatistics(f"impossible statistics: {problem}")
 
     @abstractmethod
     def _problem(self, stats: Stats) -> str | None:
