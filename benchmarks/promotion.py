@@ -58,6 +58,7 @@ RETAINED, COMPLAINTS, MARGIN = 0.20, 0.02, 1.10
 PLANS = (1, 3, 5)
 BLOCKS, BLOCK = 15, 4_000  # of units an arm, in all; each plan's looks are some of them together
 POPULATION, GENERATIONS, SMALL = 8, 4, 1_000  # the search: candidates a generation, units a candidate
+WIDTH = 72  # of what a row is about
 NORMAL = NormalDist()
 RETENTION = kind("retention")
 # The lift that a test of all the units finds with that power: delta method, equal rates.
@@ -91,7 +92,7 @@ class Share:
     def __str__(self) -> str:
         low, high = self.interval
         level = "" if self.allowed is None else f"{self.allowed:>10.1%}"
-        return f"{self.what:<58}{self.share:>8.2%}   {low:>6.2%} to {high:>6.2%}{level}"
+        return f"{self.what:<{WIDTH}}{self.share:>8.2%}   {low:>6.2%} to {high:>6.2%}{level}"
 
 
 def plan(looks: int, *guardrails: Guardrail) -> Plan:
@@ -334,7 +335,7 @@ def mean_found(rows: Sequence[Found]) -> Found:
 
 
 def show(title: str, rows: Sequence[Share]) -> None:
-    print(f"\n{title}\n\n{'':<58}{'promoted':>8}   {'99 % interval':>16}{'allowed':>10}")
+    print(f"\n{title}\n\n{'':<{WIDTH}}{'promoted':>8}   {'99 % interval':>16}{'allowed':>10}")
     for row in rows:
         print(row)
 
