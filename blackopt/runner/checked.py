@@ -115,8 +115,8 @@ class CheckedSource:
             yield from look.reports()
         if failed and not some:
             raise _for_now(failed)
-        for error in failed:
-            yield NoReading(query.window, EVERY_ARM, _line(error, error.what))
+        for failure in failed:
+            yield NoReading(query.window, EVERY_ARM, _line(failure, failure.what))
 
     def close(self) -> None:
         """Close the source."""

@@ -304,3 +304,31 @@ def test_metrics_are_read_in_the_order_they_are_asked_for(base: Path) -> None:
     assert [(item.metric, item.arm) for item in items] == [
         (m, a) for m in ("b", "visits") for a in QUERY.arms
     ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "line"),
+    [
+        ("-- total AS total\nSELECT\n  't1' AS arm,\n  1 AS n,\n  2 AS total", 5),
+        (
+            "/* SELECT\n */ WITH u AS (\n SELECT 1 AS n\n)\nSELECT 't' AS arm, n, 'total' AS\n  total FROM u",
+            6,
+        ),
+        ("WITH u AS (\n  SELECT 1 AS n\n)\n-- no arm\nSELECT n FROM u", 5),
+        ("-- a typo\n\nSELECT 't1' AS arm,\n  nothing AS n\nFROM exposures", 4),
+        ("SELECT 't1' AS arm, 1 AS n\nFROM nowhere", 2),
+        ("\n-- twice\nSELECT nothing AS n,\n nothing AS arm", 3),
+    ],
+)
+def test_what_is_wrong_is_found_at_its_line(base: Path, sql: str, line: int) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        source_of(base, sql).check()
+    assert caught.value.where == f"queries/visits.sql:{line}"
+
+
+def test_a_mended_query_is_read_at_the_next_poll(base: Path) -> None:
+    source = source_of(base, "SELECT nothing AS n")
+    with pytest.raises(ConfigurationError):
+        list(source.read(QUERY))
+    (base / "queries" / "visits.sql").write_text(GROUPED)
+    assert len(readings(source)) == len(EXPECTED)
