@@ -170,7 +170,11 @@ class Source(Protocol):
 
     Options: ClassVar[type[PluginOptions]]
     MetricOptions: ClassVar[type[PluginOptions]]
-    """What an entry of ``measure.metrics`` may say to this source beside the core's keys, such as a query."""
+    """What an entry of ``measure.metrics`` may say to this source beside the core's keys, such as a query.
+
+    A field that is named as one of the core's keys (``kind``, ``window``, ``day``) is no key of its own: it is
+    given what the core read there, durations in microseconds.
+    """
 
     def __init__(
         self, options: PluginOptions, metrics: Mapping[str, PluginOptions], *, base: Path

@@ -118,6 +118,11 @@ def _plugin(key: str, group: str, name: str, plugin: type[Any], definitions: dic
 
 def _metrics(options: type[PluginOptions], prefix: str, definitions: dict[str, Schema]) -> Schema:
     core, own = core_schema(Metric), _model(options, prefix, definitions)
+    # What a source asks the core for is written once, as the core's key.
+    own["properties"] = {
+        key: it for key, it in own.get("properties", {}).items() if key not in Metric.model_fields
+    }
+    own["required"] = [key for key in own.get("required", []) if key not in Metric.model_fields]
     metric = {
         **core,
         "title": "metric",

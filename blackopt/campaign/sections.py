@@ -88,11 +88,16 @@ class Sections:
     def _metric_spec(
         self, core: Metric, written: Document, model: type[PluginOptions], path: KeyPath
     ) -> MetricSpec | None:
+        # A source that computes from raw rows needs to know what the core knows: window, day, cap.
+        asked = {name for name in model.model_fields if name in Metric.model_fields}
+        told = core.model_dump(mode="json", include=asked)
         own = {key: value for key, value in written.items() if key not in Metric.model_fields}
-        options = self._options(model, own, path, beside=Metric.model_fields)
+        options = self._options(model, own | told, path, beside=Metric.model_fields)
         history = None
         if core.history is not None:
-            history = self._options(model, core.history, (*path, "history"))
+            for key in sorted(asked & core.history.keys()):
+                self.findings.add((*path, "history", key), "is the core's key", "the metric itself says it")
+            history = self._options(model, core.history | told, (*path, "history"))
             if history is None:
                 return None
         return (
