@@ -128,6 +128,12 @@ def bodies() -> tuple[Callable[..., dict[str, Any]], Callable[..., dict[str, Any
 
 
 @pytest.fixture(scope="session")
+def adoption() -> Callable[..., dict[str, Any]]:
+    """The body of an adoption, field by field."""
+    return adopt_body
+
+
+@pytest.fixture(scope="session")
 def new_bench() -> type[Bench]:
     """For tests that run many modules in one test."""
     return Bench

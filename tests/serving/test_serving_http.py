@@ -199,3 +199,32 @@ def test_f39_a_module_killed_and_started_again_serves_the_incumbent_and_still_fe
         assert [arm["trial"] for arm in ask(child.port, "GET", "/live")[1]["live"]] == [1]
     finally:
         child.kill()
+
+
+def test_f39_a_module_killed_and_started_again_serves_what_was_adopted(tmp_path: Path, adoption: Any) -> None:
+    child = Child(tmp_path / "arms.json")
+    try:
+        assert ask(child.port, "POST", "/adopt", adoption(epoch=5))[1]["outcome"] == "applied"
+        assert ask(child.port, "POST", "/adopt", adoption(number=2, epoch=5))[1]["outcome"] == "applied"
+        before = ask(child.port, "GET", "/live")[1]["incumbents"]
+    finally:
+        child.kill()
+    child = Child(tmp_path / "arms.json")
+    try:
+        assert ask(child.port, "GET", "/live")[1]["incumbents"] == before
+        assert [(entry["number"], entry["served"]) for entry in before] == [(2, True)]
+        assert ask(child.port, "POST", "/adopt", adoption(number=3, epoch=4))[0] == 409
+        assert ask(child.port, "POST", "/adopt", adoption(number=1, epoch=5))[0] == 422
+        assert ask(child.port, "POST", "/adopt", adoption(number=2, epoch=5))[1]["outcome"] == "repeated"
+    finally:
+        child.kill()
+
+
+def test_adoptions_are_signed_like_every_order(bench: Any, adoption: Any, port: int) -> None:
+    assert ask(port, "GET", "/adopt")[0] == 405
+    raw = json.dumps(adoption()).encode()
+    status, _ = bench.arms.handle("POST", "/adopt", {"content-type": "application/json"}, raw)
+    assert status == 401
+    assert bench.price() == 1.0
+    assert ask(port, "POST", "/adopt", adoption()) == (200, {"outcome": "applied", "detail": ""})
+    assert bench.price() == 1.25
