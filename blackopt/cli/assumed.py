@@ -36,6 +36,17 @@ class Said:
     since: str | None
     until: str | None
 
+    @property
+    def span(self) -> tuple[date, date] | None:
+        """The days that are to be read; None where nothing is.
+
+        Raises:
+            ConfigurationError: one of them is missing, or is no day.
+        """
+        if self.since is None and self.until is None:
+            return None
+        return _date("--since", self.since), _date("--until", self.until)
+
 
 @dataclass(frozen=True, slots=True)
 class Control:
@@ -67,10 +78,9 @@ def control(spec: CampaignSpec, said: Said) -> Control:
         raise wrong("--units", f"{units:g} units a day are none", "such as --units 20000")
     stated = dict(map(baseline, said.baselines))
     pasts: dict[str, Past] = {}
-    if said.since is not None or said.until is not None:
-        since, until = _date("--since", said.since), _date("--until", said.until)
+    if said.span is not None:
         with Parts(spec) as parts:
-            pasts = read_history(parts, since, until, now_us=parts.clock.now_us())
+            pasts = read_history(parts, *said.span, now_us=parts.clock.now_us())
     if units is None:
         own = pasts.get(spec.objective.metric) or next(iter(pasts.values()), None)
         if own is None:

@@ -41,7 +41,7 @@ def plan(
         ConfigurationError: an option is impossible, or the campaign cannot learn and ``force`` is not set.
         HistoryError: the past cannot be used.
     """
-    spec = offline(path) if said.since is None and said.until is None else Campaign.load(path).spec
+    spec = offline(path) if said.span is None else Campaign.load(path).spec
     require_traffic(spec)
     known = control(spec, said)
     wanted = fraction("--improve", improve)

@@ -55,7 +55,7 @@ def rehearse(path: Path, said: Said, stage: Stage, output: Output, *, quiet: boo
     )
     if stage.keep is not None and stage.keep.exists():
         raise wrong("--keep", f"{stage.keep} exists", "name a folder that does not: it will be made")
-    known = control(spec if said.since is None else _online(path), said)
+    known = control(spec if said.span is None else _online(path), said)
     assumed = world(spec, known.stated, known.pasts, known.units_per_day, wishes)
     seeds = range(stage.seed, stage.seed + stage.seeds)
     found = rehearse_often(

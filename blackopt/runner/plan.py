@@ -13,6 +13,7 @@ from blackopt.campaign import CampaignSpec, Schedule, TrafficSpec
 from blackopt.campaign.units import UNITS_US
 from blackopt.errors import ConfigurationError
 from blackopt.metrics import power
+from blackopt.runner.judge import maturity_of
 from blackopt.traffic import allocate
 from blackopt.types import Slice
 
@@ -330,7 +331,7 @@ def _maturity(spec: CampaignSpec) -> int:
     """From a window's end until everything that a tell needs has matured."""
     assert spec.measure is not None
     needed = {spec.objective.metric, *(guardrail.metric for guardrail in spec.guardrails)}
-    return max(spec.measure.metrics[name].window + spec.measure.metrics[name].lag for name in needed)
+    return max(maturity_of(spec.measure.metrics[name]).mature_at(0) for name in needed)
 
 
 def _known(spec: CampaignSpec, baselines: Mapping[str, Baseline]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -57,6 +59,11 @@ def test_the_spread_follows_from_sigma_and_the_hoped_for_improvement(starter: An
         (["--units", "9", "--baseline", "bought=3%", "--improve", "3"], "--improve 3%"),
         (["--units", "9", "--baseline", "bought=3%", "--spread", "-1%"], "--spread"),
         ([], "--units"),
+        (["--since", "2026-10-01"], "--until"),
+        (["--since", "October", "--until", "2026-11-01"], "--since"),
+        (["--since", "2026-10-01", "--until", "2026-11-01"], "`history`"),
+        (["--units", "9", "--baseline", "bought=3:1:2"], "no baseline"),
+        (["--units", "9", "--baseline", "bought=3:1:0.5:7"], "no baseline"),
     ],
 )
 def test_impossible_options_are_refused(options: list[str], says: str, starter: Any) -> None:
@@ -79,3 +86,65 @@ def test_a_campaign_without_traffic_has_no_plan(evaluation: Any) -> None:
     answer = evaluation.call(*PLAN)
     assert (answer.code, answer.out) == (2, "")
     assert "no traffic" in answer.err
+
+
+PAST = """\
+SELECT 'control' AS arm, date(first_us / 1000000, 'unixepoch') AS cohort, count(*) AS n, sum(bought) AS sum,
+  :as_of AS as_of
+FROM past WHERE first_us >= :window_start AND first_us < :window_end GROUP BY 2 ORDER BY 2
+"""
+
+
+def with_past(starter: Any) -> None:
+    """Two weeks of 400 visitors a day, 300 on the weekend, of whom a tenth bought."""
+    starter.write("queries/past.sql", PAST)
+    day_us = 86_400_000_000
+    with closing(sqlite3.connect(starter.path / "events.db")) as events, events:
+        events.execute("CREATE TABLE past (first_us INTEGER, bought INTEGER)")
+        for day in range(20_450, 20_464):  # 2025-12-28 to 2026-01-10
+            n = 300 if (day + 3) % 7 >= 5 else 400
+            rows = [(day * day_us + i, int(i % 10 == 0)) for i in range(n)]
+            events.executemany("INSERT INTO past VALUES (?, ?)", rows)
+    file = starter.path / "campaign.yaml"
+    text = file.read_text().replace("bought.sql,", "bought.sql, history: {query: queries/past.sql},")
+    file.write_text(text)
+
+
+SPAN = ("--since", "2025-12-28", "--until", "2026-01-11")
+
+
+def test_the_past_of_the_control_replaces_what_had_to_be_stated(starter: Any) -> None:
+    with_past(starter)
+    answer = starter.call("plan", *SPAN)
+    assert answer.code == 0, answer.err
+    assert "week: Mon 108 %" in answer.out
+    assert "Sun 81 %" in answer.out
+    data = starter.call("plan", *SPAN, "-o", "json").data
+    assert data["past"]["bought"]["mean"] == pytest.approx(0.1)
+    assert data["past"]["bought"]["units_per_day"] == pytest.approx(400 - 100 * 2 / 7)
+    assert data["metrics"][0]["baseline"] == pytest.approx(0.1)
+    stated = starter.call("plan", *SPAN, "--units", "2e9", "--baseline", "bought=8%", "-o", "json").data
+    assert stated["metrics"][0]["baseline"] == 0.08
+    assert stated["own"]["arm_units"] == pytest.approx(12_500)
+
+
+def test_a_day_that_is_missing_is_named(starter: Any) -> None:
+    with_past(starter)
+    answer = starter.call("plan", "--since", "2025-12-26", "--until", "2026-01-11")
+    assert (answer.code, answer.out) == (2, "")
+    assert "2 of 16 days of bought are missing" in answer.err
+    assert "queries/past.sql:1" in answer.err
+
+
+def test_a_plan_can_be_drawn(starter: Any) -> None:
+    answer = starter.call(*PLAN, "--improve", "5%", "--spread", "2%", "--plot", "plan.html")
+    assert answer.code == 0, answer.err
+    page = (starter.path / "plan.html").read_text()
+    assert page.count("<svg") == 3
+    assert "needed: 1.645" in page
+    assert starter.call(*PLAN, "--plot", "missing/plan.html").code == 1
+
+
+def test_a_plan_needs_no_secret(starter: Any) -> None:
+    (starter.path / "secret.txt").unlink()
+    assert starter.call(*PLAN).code == 0
