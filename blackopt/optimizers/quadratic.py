@@ -35,6 +35,7 @@ Matrix = NDArray[np.float64]
 _FLAT = 1e6  # prior variance of t0: no opinion
 _LEAST = 0.02  # of Var y: keeps the noise variance above zero where the fit is perfect
 _DRIFT_FROM = 60  # results, before drift can be told from noise
+_ROUNDING = 1e-12
 _LOOSE = 3.0  # standard deviation of the hyper-priors, in logarithms
 _TIGHT = 0.3  # of log h0
 
@@ -225,7 +226,7 @@ class Regression:
 
     def _dual(self) -> tuple[float, float]:
         """y'K^-1 y and half the log determinant of K, from one Cholesky factor of K bordered with y."""
-        bound = 2 * float(self.y @ (self.y / self.v)) + 1e-300  # K >= V, so this exceeds y'K^-1 y
+        bound = 2 * float(self.y @ (self.y / self.v)) + 1e-300  # K > V, so this exceeds y'K^-1 y
         last, half_log = _bordered(self.system, self.y, bound)
         return max(0.0, bound - last), half_log
 
@@ -280,12 +281,20 @@ class Regression:
 
 
 def _bordered(system: Matrix, side: Vector, corner: float) -> tuple[float, float]:
-    """``corner - side' system^-1 side`` and half the log determinant of a positive definite system."""
+    """``corner - side' system^-1 side`` and half the log determinant of a positive definite system.
+
+    Results whose distances differ by powers of ten make it badly scaled, so it is factored with a diagonal of
+    ones, and with as much added to that as rounding may have taken away.
+    """
     n = len(side)
+    size = np.sqrt(np.append(np.diag(system), corner))
     whole = np.empty((n + 1, n + 1))
     whole[:n, :n], whole[n, :n], whole[:n, n], whole[n, n] = system, side, side, corner
-    diagonal = np.diag(np.linalg.cholesky(whole))
-    return float(diagonal[n]) ** 2, float(np.log(diagonal[:n]).sum())
+    whole /= size[:, None] * size[None, :]
+    whole[np.diag_indices(n + 1)] += _ROUNDING
+    diagonal = np.diag(np.linalg.cholesky(whole)) * size
+    left = float(diagonal[n]) ** 2 - _ROUNDING * corner
+    return max(left, 0.0), float(np.log(diagonal[:n]).sum())
 
 
 def _prior(data: Data, hyper: Hyper) -> float:

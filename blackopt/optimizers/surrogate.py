@@ -47,10 +47,16 @@ _WIDEST = 3.0  # times the first spread, as far as that reaches
 _EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
 _FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
 _FURTHER = 1.1  # how much further the first spread is then taken to reach
-_USUAL = 2.5  # first spreads in each coordinate, between start and optimum
+_USUAL = 1.5  # first spreads in each coordinate, between start and optimum
 _FLOORS = Floors(linear=0.3, quadratic=0.1)
 _ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for more than twenty
 _RUNGS = 1.0, 0.3, 1.0, 0.1  # of the spreads of pairs before the first fit
+_CENTRES = 16  # of so many pairs, one measures the centre itself
+_CLOSE = 0.15  # rho of a result that tells how good the centre is
+_DIP, _HINT = (
+    3.0,
+    1.0,
+)  # standard deviations by which the centre is better than the model says: surely, perhaps
 _HALF_A_BIN = 0.5  # least standard deviation of an integer's coordinate
 _OF_A_CHOICE = 0.2  # of a choice's coordinates, which lie half a unit apart
 _FEWEST = 4  # residuals whose spread can be told
@@ -142,11 +148,11 @@ class Surrogate(BaseOptimizer):
         return signed
 
     def _rung(self, pair: int) -> float:
-        """Of the spread: before the first fit some pairs are narrow, lest sigma be far too large, and the
-        first is the start itself."""
-        if self._belief.fits:
-            return 1.0
-        return 0.0 if pair == 0 else _RUNGS[pair % len(_RUNGS)]
+        """Of the spread: a few pairs are the centre itself, and before the first fit others are narrow, lest
+        sigma be far too large."""
+        if pair % _CENTRES == 0:
+            return 0.0
+        return 1.0 if self._belief.fits else _RUNGS[pair % len(_RUNGS)]
 
     # ------------------------------------------------------------------ results
 
@@ -214,16 +220,24 @@ class Surrogate(BaseOptimizer):
         values, axes = np.linalg.eigh(hessian)
         expected = 0.5 * float(np.maximum(values, 0.0).sum())
         scale = self._spread(regression, expected / s, trust.rounder(axes, values))
-        # What is certainly better, far from the start, shows that sigma was too small; so does a widest
-        # spread in which all candidates look alike.
-        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean()))
-        reach = max(now.reach, went / _USUAL)
         alike = expected + float(np.linalg.norm(gradient)) < _FLAT * s
-        if alike and _volume(scale) > 0.95 * _WIDEST * now.reach * self._width:
-            reach *= _FURTHER
+        reach = now.reach
+        if _dip(regression) < _HINT:
+            reach = self._reach(best, alike=alike and _volume(scale) > 0.95 * self._widest)
         hyper = replace(regression.hyper, anchor=regression.hyper.anchor - math.log(s))
         hyper = hyper.rescaled(_volume(scale) / _volume(now.scale)).floored(n, _FLOORS)
         self._belief = Belief(ahead, scale, best, hyper, unit * s, reach, now.fits + 1)
+
+    @property
+    def _widest(self) -> float:
+        """The largest spread that is wanted, unless candidates still look alike."""
+        return _WIDEST * self._belief.reach * self._width
+
+    def _reach(self, best: Vector, *, alike: bool) -> float:
+        """How many first spreads the search should reach: what is certainly better, far from the start, shows
+        that sigma was too small, and so does a widest spread in which all candidates look alike."""
+        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean()))
+        return max(self._belief.reach, went / _USUAL) * (_FURTHER if alike else 1.0)
 
     def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:
         """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored bowl
@@ -260,8 +274,10 @@ class Surrogate(BaseOptimizer):
         by_misfit = math.exp(-regression.hyper.misfit / 3)
         by_loss = math.sqrt(_EXPECTED / expected) if expected > 0 else math.inf
         factor = min(max(min(by_misfit, by_loss), _SLOWEST), _FASTEST)
-        widest = _WIDEST * now.reach * self._width / _volume(now.scale)
-        return limited(min(factor, max(widest, _SLOWEST)) * now.scale @ rounder, self.space)
+        factor = min(factor, max(self._widest / _volume(now.scale), _SLOWEST))
+        if _dip(regression) > _DIP:
+            factor = _SLOWEST
+        return limited(factor * now.scale @ rounder, self.space)
 
     def recommend(self) -> Vector:
         """(n,) the minimum of the fitted quadratic, as far as it can be believed; the start before the first
@@ -314,6 +330,19 @@ def _relative_variances(told: list[Result]) -> Vector:
     relative = np.where(known, se2, usual) / usual * float(weights.mean()) / weights
     limited_ones: Vector = np.clip(relative, *_ENDS)
     return limited_ones
+
+
+def _dip(regression: Regression) -> float:
+    """By how many standard deviations results at the centre are better than the model says; 0 without such.
+
+    Far out on a plateau everything looks alike, and a quadratic spans the hollow in its middle.
+    """
+    close = regression.data.far < _CLOSE**6
+    if close.sum() < 2:
+        return 0.0
+    weights = 1 / regression.v[close]
+    total = float((regression.residuals[close] * np.sqrt(weights)).sum())
+    return -total / math.sqrt(regression.s2 * float(weights.sum()))
 
 
 def _tamed(data: Data, fit: Regression, known: NDArray[np.bool_]) -> Data:
