@@ -73,6 +73,8 @@ def for_people(campaign: Campaign, found: Standing) -> Mapping[str, object]:
         value = _effect(decision.effect.value, relative=relative)
         level = f"{1.0 - 2.0 * _alpha(campaign):.3g}"
         facts[metric] = f"{value}, repeated confidence interval {low} to {high} (level {level})"
+        if found.corrected is not None and found.looks > 1:
+            facts["corrected"] = f"{_effect(found.corrected, relative=relative)} (median-unbiased)"
         for guardrail in decision.guardrails:
             facts[f"guardrail {guardrail.metric}"] = guardrail.text
         if decision.enough is not None:

@@ -93,18 +93,15 @@ class CheckedSource:
         """Metric by metric what the source says, and after each what is wrong with it.
 
         Raises:
-            RetriableError: no metric gave a row, and one or more could not be read. Where others gave some, a
-                report says so in its place: an error would take the page of readings along that it ends.
+            RetriableError: one or more metrics could not be read; raised after everything that could.
         """
         failed: list[BlackoptError] = []
         said: set[str] = set()
-        some = False
         for name in query.metrics:
             look = _Look(name, self.rules[name], query)
             try:
                 for item in self.inner.read(replace(query, metrics=(name,))):
                     if isinstance(item, Reading):
-                        some = True
                         yield look.at(item)
                     elif item.cause not in said:  # a broken line of a file that several metrics share
                         said.add(item.cause)
@@ -113,10 +110,8 @@ class CheckedSource:
             except (ConfigurationError, RetriableError) as error:
                 failed.append(error)
             yield from look.reports()
-        if failed and not some:
+        if failed:
             raise _for_now(failed)
-        for failure in failed:
-            yield NoReading(query.window, EVERY_ARM, _line(failure, failure.what))
 
     def close(self) -> None:
         """Close the source."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from blackopt.campaign import CampaignSpec
 from blackopt.errors import RetriableError
 from blackopt.ledger import Driver
+from blackopt.ledger.readings import fault
 from blackopt.ledger.rows import Mode, NewTell, TrialState, WindowRow
 from blackopt.protocols import Policy, Source, Target
 from blackopt.runner.guard import twins, with_arm
@@ -178,7 +178,8 @@ class ProductionLane:
                     if r.window != window.number or r.arm not in arms:
                         continue  # set aside by the ledger: it says nothing about this window
                     arm_marks = known.setdefault(r.metric, {})
-                    arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), r.as_of_us)
+                    # What the ledger rejects says nothing of any time: alone, it holds its arm back.
+                    arm_marks[r.arm] = max(arm_marks.get(r.arm, 0), 0 if fault(r) else r.as_of_us)
         except RetriableError as error:
             self.trouble.add(f"poll of window {window.number}", error)
         # A metric is known up to where its slowest arm is; one that returned nothing has been asked, and is
@@ -283,6 +284,17 @@ class ProductionLane:
 
 
 def _pages(items: Iterable[Reading | NoReading], size: int) -> Iterator[list[Reading | NoReading]]:
-    iterator = iter(items)
-    while page := list(islice(iterator, size)):
+    """Pages of at most ``size`` items; what came before an error is a page too, and then the error."""
+    page: list[Reading | NoReading] = []
+    try:
+        for item in items:
+            page.append(item)
+            if len(page) == size:
+                yield page
+                page = []
+    except RetriableError:
+        if page:
+            yield page
+        raise
+    if page:
         yield page

@@ -12,7 +12,7 @@ from blackopt.ledger.rows import PromotionRow, ReadingRow, TellRow, TrialRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.guardrails import parse_bound
 from blackopt.metrics.kinds import Kind, Stats
-from blackopt.metrics.promotion import Decision, Guardrail, GuardrailLook, Look, Plan, decide
+from blackopt.metrics.promotion import Decision, Guardrail, GuardrailLook, Look, Plan, decide, unbiased
 from blackopt.runner.judge import Judge
 from blackopt.types import CONTROL, Estimate, Role, Status
 
@@ -26,12 +26,20 @@ class Proof:
         lost: why each look gave nothing that was told without a value, or without what a guardrail needs.
         waiting: looks that are not told.
         decision: what follows; None before the first valid look.
+        plan, looks: what it follows from.
     """
 
     valid: int
     lost: tuple[str, ...]
     waiting: int
     decision: Decision | None
+    plan: Plan
+    looks: tuple[Look, ...]
+
+    @property
+    def corrected(self) -> float | None:
+        """The median-unbiased effect, as if the test ended here."""
+        return unbiased(self.plan, self.looks) if self.looks else None
 
 
 def plan_of(row: PromotionRow) -> PromotionSpec:
@@ -72,8 +80,9 @@ def proof(spec: CampaignSpec, judge: Judge, ledger: Ledger, row: PromotionRow) -
         relative=spec.objective.effect == "relative",
         guardrails=guardrails(spec, judge),
     )
-    decision = decide(plan, looks[: plan.looks]) if looks else None
-    return Proof(len(looks), tuple(lost), len(trials) - len(looks) - len(lost), decision)
+    counted = tuple(looks[: plan.looks])
+    decision = decide(plan, counted) if counted else None
+    return Proof(len(looks), tuple(lost), len(trials) - len(looks) - len(lost), decision, plan, counted)
 
 
 def guardrails(spec: CampaignSpec, judge: Judge) -> tuple[Guardrail, ...]:

@@ -32,6 +32,7 @@ class Standing:
         incumbent: number of the incumbent that production was told; 0 for the one that it had.
         holdback: the former incumbent against the new one, once that is measured.
         tests: the trials that were looks with a value, in order.
+        corrected: the median-unbiased effect of a test that has ended; None before.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Standing:
     incumbent: int
     holdback: Estimate | None
     tests: tuple[int, ...]
+    corrected: float | None
 
     @property
     def text(self) -> str:
@@ -78,6 +80,7 @@ def standing(spec: CampaignSpec, ledger: Ledger) -> Standing | None:
         incumbent=acked[-1] if acked else 0,
         holdback=holdback,
         tests=tests,
+        corrected=None if row.state is PromotionState.TESTING else found.corrected,
     )
 
 
@@ -94,7 +97,15 @@ def as_data(found: Standing) -> Mapping[str, object]:
         "value": decision.effect.value if decision else None,
         "se": decision.effect.se if decision else None,
         "interval": list(decision.interval) if decision else None,
-        "guardrails": {g.metric: str(g.standing) for g in decision.guardrails} if decision else {},
+        "guardrails": (
+            [
+                {"metric": g.metric, "bound": f"{g.bound.side} {g.bound}", "standing": str(g.standing)}
+                for g in decision.guardrails
+            ]
+            if decision
+            else []
+        ),
+        "corrected": found.corrected,
         "enough": decision.enough.text if decision and decision.enough else None,
         "ramp": {"of": found.of_steps, "served": found.steps},
         "share": found.share,

@@ -271,7 +271,7 @@ def test_wrong_columns_under_way_leave_the_other_metrics_and_the_guardrails(worl
     world.now_us += HOUR_US
     world.write("complaints", ("control", "", 1000, 1), ("t0", "", 2000, 1900), ("t1", "", 2000, 2))
     code, said = world.turn()
-    assert code == 0, said
+    assert code == 75, said
     found = line(said, "WrongColumns")
     assert "unknown column 'units'" in found
     assert ("queries/spend.sql:6" if world.source == "sql" else "spend.csv:1") in found

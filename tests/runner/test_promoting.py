@@ -26,7 +26,7 @@ PROMOTION = {
     "holdback": "5%",
     "holdback_for": "3d",
 }
-GUARDED = {
+GUARDED: dict[str, Any] = {
     "measure": {
         "metrics": {
             "success": {"kind": "proportion", "query": "unused.sql", "window": "2d", "lag": "1h"},
