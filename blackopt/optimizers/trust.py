@@ -42,21 +42,32 @@ def multipliers(gradient: Vector, hessian: Matrix, radii: Vector) -> Vector:
 def step_in_box(gradient: Vector, hessian: Matrix, lower: Vector, upper: Vector) -> Vector:
     """(n,) argmin g'd + d'Hd/2 with lower <= d <= upper, for a positive definite H and a box around 0.
 
-    An active-set method that never lets go: what would leave the box is held at its bound, and the rest is
-    solved for again.
+    By active sets: what would leave the box is held at its bound and the rest solved for again; then what the
+    slope draws back inside is let go (Nocedal and Wright, "Numerical optimization", 2006, section 16.5, with
+    several constraints at a time). Should it go in circles, the best point so far is taken.
     """
-    step = np.zeros(len(gradient))
-    free = np.ones(len(gradient), dtype=np.bool_)
-    while free.any():
-        held = ~free
-        side = gradient[free] + hessian[np.ix_(free, held)] @ step[held]
-        step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], side)
-        out = free & ((step < lower) | (step > upper))
-        if not out.any():
-            break
+    n = len(gradient)
+    best, least = np.zeros(n), 0.0
+    step, held = np.zeros(n), np.zeros(n, dtype=np.bool_)
+    for _ in range(4 * n):
+        free = ~held
+        if free.any():
+            side = gradient[free] + hessian[np.ix_(free, held)] @ step[held]
+            step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], side)
+        out = (step < lower) | (step > upper)
         step = np.clip(step, lower, upper)
-        free &= ~out
-    return step
+        slope = gradient + hessian @ step
+        value = float((gradient + slope) @ step) / 2
+        if value < least:
+            best, least = step.copy(), value
+        if out.any():
+            held |= out
+            continue
+        inward = held & np.where(step <= lower, slope < 0, slope > 0)
+        if not inward.any():
+            break
+        held &= ~inward
+    return best
 
 
 def steps(
