@@ -20,6 +20,7 @@ from blackopt.rehearsal.plan_picture import write_plan
 from blackopt.runner.assembly import Parts
 from blackopt.runner.plan import LEAST_SIGNAL, Choice, Plan, Search, require_traffic
 from blackopt.runner.plan import plan as forecast
+from blackopt.runner.promotion_cost import Promotion
 from blackopt.sdk import Campaign
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -155,6 +156,8 @@ def _show(found: Plan, spec: CampaignSpec) -> None:
         facts["expected to take"] = f"{own.windows_needed} windows to {percent(found.improve)}"
     if own.confirm_power is not None:
         facts["confirmation"] = f"finds it with a probability of {own.confirm_power:.0%}"
+    if found.promotion is not None:
+        facts["promotion"] = _promotion(found.promotion)
     as_list(facts)
     typer.echo("")
     as_table(
@@ -170,6 +173,17 @@ def _show(found: Plan, spec: CampaignSpec) -> None:
             "days",
         ],
         [_row(choice) for choice in found.table],
+    )
+
+
+def _promotion(after: Promotion) -> str:
+    looks = f"{after.looks} look{'s' if after.looks > 1 else ''}"
+    proof = ""
+    if after.power is not None and after.expected_looks is not None:
+        proof = f", a proof with {after.power:.0%} after {after.expected_looks:.1f} on average"
+    return (
+        f"{looks}{proof}; {_days(after.tested)} days of test at most, then {_days(after.ramp)} of ramp "
+        f"and {_days(after.holdback)} of holdback"
     )
 
 

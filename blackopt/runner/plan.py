@@ -14,6 +14,7 @@ from blackopt.campaign.units import UNITS_US
 from blackopt.errors import ConfigurationError
 from blackopt.metrics import power
 from blackopt.runner.judge import maturity_of
+from blackopt.runner.promotion_cost import Promotion, promotion
 from blackopt.traffic import allocate
 from blackopt.types import Slice
 
@@ -120,6 +121,7 @@ class Plan:
         control, best_control: the configured share, and the one of least variance.
         windows: of the search, in the budget.
         improve, spread: as stated, or as derived.
+        promotion: what follows the search; None where nothing does.
         warnings: what should be thought about.
         hopeless: why the campaign cannot learn; empty where it can.
     """
@@ -132,6 +134,7 @@ class Plan:
     windows: int
     improve: float | None
     spread: float | None
+    promotion: Promotion | None
     warnings: tuple[str, ...]
     hopeless: str
 
@@ -197,6 +200,8 @@ def plan(
     metrics = tuple(_precision(ask, name, baselines[name].mean, cvs[name]) for name in baselines)
     table = tuple(_choice(ask, arms, length) for length in LENGTHS for arms in ARMS)
     windows = _search_windows(ask, spec.traffic.arms)
+    told = _maturity(spec) + spec.schedule.poll
+    after = promotion(spec, cv, units_per_day, told=told, improve=improve)
     return Plan(
         metrics=metrics,
         own=own,
@@ -206,7 +211,8 @@ def plan(
         windows=windows,
         improve=improve,
         spread=search.spread,
-        warnings=tuple(_warnings(ask, own, windows)),
+        promotion=after,
+        warnings=tuple(_warnings(ask, own, windows, after)),
         hopeless=_hopeless(own),
     )
 
@@ -376,7 +382,7 @@ def _wrong(what: str, why: str, next_step: str = "mend the option, then plan aga
     )
 
 
-def _warnings(ask: _Question, own: Choice, windows: int) -> list[str]:
+def _warnings(ask: _Question, own: Choice, windows: int, after: Promotion | None) -> list[str]:
     found = []
     assert ask.spec.measure is not None
     least = ask.spec.measure.metrics[ask.spec.objective.metric].min_units
@@ -393,6 +399,13 @@ def _warnings(ask: _Question, own: Choice, windows: int) -> list[str]:
             f"the confirmation finds {ask.improve:.2%} with a probability of {own.confirm_power:.0%}: "
             "raise budget.confirm"
         )
+    if after is not None and after.power is not None and after.power < power.POWER:
+        found.append(
+            f"a promotion proves {ask.improve:.2%} with a probability of {after.power:.0%}: "
+            "raise promotion.window or promotion.looks"
+        )
+    if ask.schedule.quiet is not None:
+        found.append("nothing new starts in schedule.quiet: what it delays is not in these days")
     if ask.improve is not None and not ask.spec.budget.confirm:
         found.append("nothing confirms the recommendation: set budget.confirm")
     if ask.improve is not None and ask.search.spread is None:

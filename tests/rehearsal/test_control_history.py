@@ -62,13 +62,17 @@ def read(make_spec: Any, past_db: Any) -> Any:
     return once
 
 
+def counted(rows: list[list[object]], column: int) -> float:
+    return float(np.sum(np.array([row[column] for row in rows], dtype=float)))
+
+
 def test_a_past_says_level_units_and_weekdays(read: Any) -> None:
     rows = visits()
     [(name, past)] = read(rows).items()
     assert name == "visit"
     assert past.days == 28
     assert past.units_per_day == pytest.approx(10_000 * 6 / 7)
-    assert past.baseline.mean == pytest.approx(sum(r[2] for r in rows) / sum(r[1] for r in rows))
+    assert past.baseline.mean == pytest.approx(counted(rows, 2) / counted(rows, 1))
     assert past.baseline.sd is None
     assert past.weekdays == pytest.approx([7 / 6] * 5 + [7 / 12] * 2)
     assert past.drift < 0.015  # nothing moves but chance: 0.8 % to 1.1 % a day

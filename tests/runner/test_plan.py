@@ -9,7 +9,7 @@ import pytest
 
 from blackopt.campaign import CampaignSpec, from_mapping
 from blackopt.errors import ConfigurationError
-from blackopt.metrics import power
+from blackopt.metrics import combination, power
 from blackopt.runner.plan import LEAST_SIGNAL, Baseline, Plan, Search, calendar, plan
 
 DAY = 86_400_000_000
@@ -158,3 +158,39 @@ def test_a_campaign_without_traffic_is_refused() -> None:
     )
     with pytest.raises(ConfigurationError, match="no traffic"):
         plan(spec, {}, 1.0, search=Search(4))
+
+
+def test_a_promotion_costs_looks_ramp_and_holdback(make_world: Any) -> None:
+    rules = {"looks": 3, "window": "2d", "step": "1d", "ramp": ["5%", "50%"], "holdback_for": "14d"}
+    found = forecast(make_world(promotion=rules), units=10_000.0, improve=0.05).promotion
+    assert found is not None
+    assert found.se == power.relative_se(2.0, 8_000, 8_000)
+    # A look is told a metric of two days and an hour of lag after its window, and a poll of twelve hours.
+    assert found.tested == 3 * (2 * DAY + 49 * HOUR + 12 * HOUR)
+    assert (found.ramp, found.holdback) == (2 * DAY, 14 * DAY)
+    assert (found.power, found.expected_looks) == combination.power(3, 0.025, 0.05 / found.se)
+    assert found.exposed == 3 * 8_000
+    assert forecast(make_world(promotion=rules)).promotion.power is None  # type: ignore[union-attr]
+
+
+def test_a_fixed_horizon_has_the_power_of_one_test(make_world: Any) -> None:
+    found = forecast(make_world(promotion={"looks": 1}), units=100_000.0, improve=0.05)
+    assert found.promotion is not None
+    assert found.promotion.power == pytest.approx(power.power_of(0.05, found.promotion.se), abs=1e-4)
+
+
+def test_a_promotion_that_proves_little_is_warned_of(make_world: Any) -> None:
+    found = forecast(make_world(), units=1_000.0, improve=0.01)
+    assert any("raise promotion.window" in warning for warning in found.warnings)
+    quiet = make_world(schedule={"quiet": {"days": ["sat", "sun"]}})
+    assert any("schedule.quiet" in warning for warning in forecast(quiet).warnings)
+
+
+def test_a_covariate_leaves_what_it_does_not_explain(make_world: Any) -> None:
+    spent = {"kind": "mean", "query": "unused.sql", "window": "1d", "cuped": True}
+    world = make_world(measure={"metrics": {"spent": spent}})
+    found = forecast(world, baselines={**RATE, "spent": Baseline(12.0, 36.0, 0.6)})
+    assert found.metrics[1].se == pytest.approx(0.8 * power.relative_se(3.0, 16_000, 16_000))
+    plain = make_world(measure={"metrics": {"spent": {**spent, "cuped": False}}})
+    with pytest.raises(ConfigurationError, match="covariate explains nothing"):
+        forecast(plain, baselines={**RATE, "spent": Baseline(12.0, 36.0, 0.6)})
