@@ -90,7 +90,8 @@ class Sections:
     ) -> MetricSpec | None:
         # A source that computes from raw rows needs to know what the core knows: window, day, cap.
         asked = {name for name in model.model_fields if name in Metric.model_fields}
-        told = core.model_dump(mode="json", include=asked)
+        read = {name: getattr(core, name) for name in asked}
+        told = {name: dict(value) if isinstance(value, Section) else value for name, value in read.items()}
         own = {key: value for key, value in written.items() if key not in Metric.model_fields}
         options = self._options(model, own | told, path, beside=Metric.model_fields)
         history = None
