@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import metadata
+from importlib import metadata, util
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,9 @@ from blackopt.optimizers.base import Result
 from blackopt.optimizers.replayed import ReplayedOptions, ReplayedSearch
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
+
+_NEEDS = {"CmaEsSampler": ("cmaes",), "GPSampler": ("scipy", "torch"), "QMCSampler": ("scipy",)}
+"""Modules that Optuna imports for a sampler only when it draws."""
 
 _REACH = 5.0  # Optuna searches within bounds: so many sigma about the start where there are none
 
@@ -66,6 +69,12 @@ class Optuna(ReplayedSearch):
                 where="optimizer.sampler",
                 next_step=f"one of {', '.join(sorted(set(known) - {'BaseSampler', 'BaseGASampler'}))}",
             )
+        if absent := [module for module in _NEEDS.get(name, ()) if util.find_spec(module) is None]:
+            raise ConfigurationError(
+                f"Optuna's {name} needs {' and '.join(absent)}, which cannot be imported",
+                where="optimizer.sampler",
+                next_step=f"pip install {' '.join(absent)}",
+            )
         cls = getattr(samplers, name)
         if "seed" in inspect.signature(cls.__init__).parameters:
             settings["seed"] = int(noise.integers(self._seed, "optuna", 0, 1, 1 << 32)[0])
@@ -77,12 +86,12 @@ class Optuna(ReplayedSearch):
         with _quiet():
             try:
                 sampler = cls(**settings)
-            except (TypeError, ValueError, ImportError) as error:
+            except (TypeError, ValueError) as error:
                 raise ConfigurationError(
                     f"Optuna's {name} cannot be made with these settings",
                     where="optimizer.settings",
                     why=str(error),
-                    next_step="correct `optimizer.settings`, or install what the sampler needs",
+                    next_step="correct `optimizer.settings`",
                 ) from error
             self._study = library().create_study(sampler=sampler)
             self._study.enqueue_trial(self._parameters(self._start))
@@ -119,7 +128,16 @@ class Optuna(ReplayedSearch):
 
     def _ask_library(self, number: int) -> Vector:
         with _quiet():
-            trial = self._study.ask(self._distributions)
+            try:
+                trial = self._study.ask(self._distributions)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"Optuna's {type(self._study.sampler).__name__} draws nothing in this space",
+                    where="optimizer.sampler",
+                    why=str(error),
+                    safe="everything told so far is in the log",
+                    next_step="use another sampler",
+                ) from error
         self._trials[number] = trial.number
         parts = []
         for block in self.space.blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from importlib import util
 from typing import Any, ClassVar
 
 import numpy as np
@@ -198,6 +199,12 @@ def test_the_librarys_own_recommendation_may_be_asked_for() -> None:
         (of_optuna, {"sampler": "TPE"}, "one of .*TPESampler"),
         (of_optuna, {"sampler": "BaseSampler"}, "no sampler called"),
         (of_optuna, {"settings": {"speed": 3}}, "correct `optimizer.settings`"),
+        pytest.param(
+            of_optuna,
+            {"sampler": "GPSampler"},
+            "needs torch",
+            marks=pytest.mark.skipif(util.find_spec("torch") is not None, reason="torch is there"),
+        ),
     ],
 )
 def test_what_the_library_does_not_have_is_refused_with_a_hint(
@@ -205,6 +212,12 @@ def test_what_the_library_does_not_have_is_refused_with_a_hint(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(**options)
+
+
+def test_a_sampler_that_cannot_draw_in_this_space_says_so() -> None:
+    search = of_optuna(sampler="BruteForceSampler")
+    with pytest.raises(ConfigurationError, match="draws nothing"):
+        search.ask(2)
 
 
 @pytest.mark.parametrize(
