@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,11 +147,26 @@ class Watch:
                 by_window.setdefault(self._ledger.trial(tell.trial).window or 0, []).append(tell)
         for mine in by_window.values():
             values = [self._yardstick.lift(t.value) for t in mine if t.value is not None]
-            errors = [self._yardstick.scale * t.se for t in mine if t.se is not None]
-            se = sum(e * e for e in errors) ** 0.5 / len(errors) if errors else None
+            se = self._spread(mine)
             mean = sum(values) / len(values)
             self._measured.append(Measured(self._day(now_us), mean, se, mine[0].role is Role.CONFIRM))
         self._point(now_us)
+
+    def _spread(self, tells: Sequence[TellRow]) -> float | None:
+        """Standard error of the mean of a window's arms.
+
+        They share their control, whose part s = n_arm/(n_arm + n_control) of each arm's variance does not
+        become less with their number: Var = V·(s + (1 − s)/k).
+        """
+        squares = [t.se**2 for t in tells if t.se is not None]
+        trial = self._ledger.trial(tells[0].trial)
+        window = next((w for w in self._ledger.windows() if w.number == trial.window), None)
+        if not squares or trial.slice is None or window is None:
+            return None
+        arm, control = (part.upper - part.lower for part in (trial.slice, window.control))
+        shared = arm / (arm + control) if control and self._yardstick.compared else 0.0
+        variance = sum(squares) / len(squares) * (shared + (1.0 - shared) / len(squares))
+        return self._yardstick.scale * math.sqrt(variance)
 
     def _point(self, now_us: int, vector: Vector | None = None) -> Point:
         point = Point(self._day(now_us), self._worth(now_us, vector), self._truth.possible(now_us))
