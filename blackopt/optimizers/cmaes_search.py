@@ -221,7 +221,7 @@ class CmaesSearch(BaseOptimizer):
         if (gaussian := self._gaussian()) is None:
             return True
         scale = gaussian[1]
-        lengths = np.linalg.svd(scale, compute_uv=False) if scale.ndim == 2 else np.abs(scale)
+        lengths = np.linalg.norm(scale, axis=0) if scale.ndim == 2 else np.abs(scale)  # of the axes
         longest, shortest = float(lengths.max()), float(lengths.min())
         return longest > _LEAST_SPREAD and longest**2 < _LARGEST_CONDITION * shortest**2
 
