@@ -13,6 +13,7 @@ from blackopt.ledger import Ledger
 from blackopt.ledger.rows import TellRow, TrialRow, TrialState, WindowRow
 from blackopt.report.beside import restated, surrogate
 from blackopt.report.charts import Dot, Scale, scatter
+from blackopt.report.promoted import promoted
 from blackopt.report.shell import document, write
 from blackopt.report.tables import Column, details, table
 from blackopt.runner.assembly import Parts
@@ -61,6 +62,7 @@ def render(parts: Parts, ledger: Ledger) -> str:
         _cards(found, windows),
         f"<h2>{_goal(found, in_production=in_production)}</h2>",
         _history(found, trials, tells),
+        promoted(ledger, found.promotion, partial(_spread, found)),
         "<h2>Parameters</h2>",
         _parameters(found, "incumbent" if in_production else "start"),
         _window_table(found, windows, trials, tells) if windows else "",
@@ -120,9 +122,9 @@ def _history(found: Results, trials: Sequence[TrialRow], tells: Sequence[TellRow
     groups: dict[tuple[int, int | None], list[tuple[int, float]]] = {}
     drawn = {t.number: (t.version, t.window) for t in trials}
     for tell in tells:
-        if tell.value is None:
-            continue
-        fresh = tell.role is Role.CONFIRM
+        if tell.value is None or tell.role is Role.HOLDBACK:
+            continue  # a holdback is the former incumbent, seen from the new one
+        fresh = tell.role is not Role.SEARCH
         title = f"t{tell.trial}: {_show(found, tell.value)}" + (
             f" ± {_show(found, tell.se, sign=False)}" if tell.se else ""
         )

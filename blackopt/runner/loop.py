@@ -118,7 +118,7 @@ class Runner:
         told = counts[TrialState.TOLD]
         return {
             "told": told,
-            "of": self.spec.budget.trials + self.spec.budget.confirm,
+            "of": max(self.spec.budget.trials + self.spec.budget.confirm, counts["trials"]),
             "live": counts[TrialState.LIVE],
             "maturing": counts[TrialState.AWAITING],
             "failed": told - counts[f"told.{Status.OK}"],

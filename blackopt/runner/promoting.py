@@ -125,6 +125,8 @@ def _pointless(ledger: Ledger, vector: Vector, start: Vector) -> str:
     for row in ledger.promotions():
         if row.vector_sha == vector_sha(vector) and row.state is PromotionState.REFUSED:
             return f"promotion {row.number} tested it already; repeating until it passes proves nothing"
+        if row.vector_sha == vector_sha(vector) and row.cause.startswith((BREACH, SILENT)):
+            return f"promotion {row.number} was taken back: {row.cause}"
     again = [t for t in ledger.tells() if t.role is Role.CONFIRM and t.status is Status.INFEASIBLE]
     last = ledger.trial(again[-1].trial) if again else None
     if last is not None and last.vector_sha == vector_sha(vector):

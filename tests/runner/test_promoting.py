@@ -11,6 +11,7 @@ import pytest
 
 from blackopt.errors import BlackoptError, ConfigurationError
 from blackopt.ledger.rows import Mode, PromotionState, PushState, TrialState
+from blackopt.report.page import render
 from blackopt.runner.assembly import Parts
 from blackopt.runner.promoting import begin, take_back
 from blackopt.runner.results import Evidence, results
@@ -362,3 +363,15 @@ def test_every_turn_leaves_at_most_one_window_in_traffic(climbed: Callable[..., 
                 live = ledger.trials(states=[TrialState.LIVE])
             assert len({t.window for t in live}) <= 1
             world.clock.wait_until(turn.next_us)
+
+
+def test_the_report_tells_the_whole_way(climbed: Callable[..., Any]) -> None:
+    world = climbed()
+    with promoting(world) as runner:
+        runner.run()
+    with world.ledger() as ledger, Parts(world.spec, clock=world.clock) as parts:
+        page = render(parts, ledger)
+    assert "Promotion 1" in page
+    states = [page.index(words) for words in ("ramping up", "becoming the incumbent", "watched")]
+    assert states == sorted(states)
+    assert "The former incumbent, on the holdback" in page
