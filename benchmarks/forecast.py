@@ -17,7 +17,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -155,12 +155,17 @@ def rows(case: Case) -> list[Row]:
     confirmed = [confirmation(run, IMPROVE / 2) for run in fresh]
     half = [windows_until(one, case.days, IMPROVE / 2) for one in case.rehearsals]
     reached = [w for w in half if w is not None]
+    chance = own.confirm_power or 0.0
+    proof = replace(
+        row("power of the confirmation", chance, confirmed),
+        error=math.sqrt(chance * (1.0 - chance) / len(confirmed)),  # of so many yes and no
+    )
     found = [
         row("standard error as told", own.se, [float(np.mean([t.se for t in run])) for run in searched]),
         row("standard error as it is", own.se, noise),
         row("power at what one window sees", power.POWER, seen),
         row("days in the calendar", own.takes / DAY_US, [one.days for one in case.rehearsals]),
-        row("power of the confirmation", own.confirm_power, confirmed),
+        proof,
         row("signal over noise of the search", own.signal, signal(searched), exact=False),
     ]
     if len(reached) == len(half):
@@ -198,8 +203,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=0, help="rehearsals of each campaign")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
-    seeds = range(1, (options.seeds or (6 if options.quick else 40)) + 1)
-    cases = [(16, 1, 160)] if options.quick else [(16, 1, 320), (8, 1, 320), (16, 2, 320)]
+    seeds = range(1, (options.seeds or (5 if options.quick else 40)) + 1)
+    cases = [(16, 1, 96)] if options.quick else [(16, 1, 320), (8, 1, 320), (16, 2, 320)]
     print(f"forecast against {len(seeds)} rehearsals of each campaign\n")
     print(f"{'campaign':<14}{'figure':<46}{'forecast':>10}{'simulated':>11}{'± SE':>9}{'ratio':>7}")
     table: list[Row] = []
