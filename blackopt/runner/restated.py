@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from blackopt.ledger import Ledger
-from blackopt.ledger.rows import Disposition, ReadingRow, TellRow, TrialRow, TrialState, WindowRow
+from blackopt.ledger.rows import Disposition, ReadingRow, TellRow, TrialRow, TrialState
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.surrogate import Fit, Pair, fit
 from blackopt.runner.judge import Judge
@@ -78,8 +78,9 @@ def known(
     found: dict[int, Known] = {}
     for number, mine in by_window.items():
         rows = newest(ledger, number)
+        matured = judge.has_matured(judge.objective.metric, windows[number], ledger)
         for trial in mine:
-            of_trial = _of_trial(judge, ledger, trial, told.get(trial.number), windows[number], rows)
+            of_trial = _of_trial(judge, trial, told.get(trial.number), rows, matured=matured)
             if of_trial != Known():
                 found[trial.number] = of_trial
     return found
@@ -121,12 +122,7 @@ def calibrated(judge: Judge, found: Fit | None) -> str | None:
 
 
 def _of_trial(
-    judge: Judge,
-    ledger: Ledger,
-    trial: TrialRow,
-    tell: TellRow | None,
-    window: WindowRow,
-    rows: Sequence[ReadingRow],
+    judge: Judge, trial: TrialRow, tell: TellRow | None, rows: Sequence[ReadingRow], *, matured: bool
 ) -> Known:
     if tell is None:
         waits = trial.state is not TrialState.ASKED and not trial.cause.startswith("guardrail")
@@ -138,11 +134,9 @@ def _of_trial(
         now = None
     if judge.surrogate is None or trial.role is not Role.SEARCH:
         return Known(now=now)
-    objective = judge.objective.metric
-    matured = judge.has_matured(objective, window, ledger)
     return Known(
         now=now,
-        matured=_effect(judge, rows, objective, trial.arm) if matured else None,
+        matured=_effect(judge, rows, judge.objective.metric, trial.arm) if matured else None,
         surrogate=_effect(judge, rows, judge.surrogate.metric, trial.arm),
     )
 
