@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args()
     seeds = arguments.seeds or (1 if arguments.quick else 4)
-    budget, probes = (90, 4) if arguments.quick else (320, 20)
+    budget, probes = (64, 4) if arguments.quick else (320, 20)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = table([1, 16] if arguments.quick else [1, 16, 64], budget, probes, seeds)
