@@ -189,3 +189,11 @@ def test_a_space_of_one_point_has_nothing_to_find(make_spec: Any) -> None:
         policy.parse = lambda artifact: policy.start()  # type: ignore[method-assign]
         with pytest.raises(ConfigurationError, match="nothing to find"):
             Landscape(policy, improve=0.1, harms={}, wander=0.0, seed=1, start_us=0)
+
+
+def test_the_mean_of_a_window_is_as_sure_as_its_shared_control(make_spec: Any, assume: Any, run: Any) -> None:
+    spec = make_spec(budget={"trials": 400, "max_in_flight": 400})
+    found = run(spec, assume(spec, improve=0.0))
+    z = [m.lift / m.se for m in found.measured]
+    assert len(z) == 52
+    assert float(np.std(z)) == pytest.approx(1.0, abs=0.3)  # arms as if they were alone: 1.9
