@@ -43,10 +43,11 @@ _CAUTION = 0.5  # posterior standard deviations that a step of the centre has to
 _AWAY = 1.0  # that a centre away from the start has to be better than the start by,
 _SURE = 2.0  # and that a recommendation has to be
 _SLOWEST, _FASTEST = 0.75, 1.35  # factors of the spread at one fit
+_CLOSER = 0.6  # the same where the model does not hold at all
 _WIDEST = 3.0  # times the first spread, as far as that reaches
 _EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
 _FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
-_FURTHER = 1.1  # how much further the first spread is then taken to reach
+_FURTHER, _FURTHEST = 1.1, 4.0  # how much further the search then reaches at one fit, and in all
 _USUAL = 1.5  # first spreads in each coordinate, between start and optimum
 _FLOORS = Floors(linear=0.3, quadratic=0.1)
 _ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for more than twenty
@@ -183,9 +184,9 @@ class Surrogate(BaseOptimizer):
         known = np.isfinite(losses)
         if not known.any():
             return
-        losses = finite(losses)
+        losses = finite(tails.fenced(losses))
         if np.ptp(losses) == 0:  # all equal, out where nothing is left to lose: look closer
-            self._belief = self._belief.narrowed(0.5, self.space)
+            self._belief = self._belief.narrowed(_CLOSER, self.space)
         else:
             regression, unit = self._regression(losses, known)
             self._move(regression, unit)
@@ -213,20 +214,27 @@ class Surrogate(BaseOptimizer):
 
     def _move(self, regression: Regression, unit: float) -> None:
         """The next centre, recommendation and spread."""
-        now, n = self._belief, self.space.size
+        now, n, space = self._belief, self.space.size, self.space
         gradient, hessian = self._quadratic(regression)
         ahead, best = self._ahead_and_best(regression, gradient, hessian)
         s = math.sqrt(regression.s2)
         values, axes = np.linalg.eigh(hessian)
-        expected = 0.5 * float(np.maximum(values, 0.0).sum())
-        scale = self._spread(regression, expected / s, trust.rounder(axes, values))
-        alike = expected + float(np.linalg.norm(gradient)) < _FLAT * s
-        reach = now.reach
-        if _dip(regression) < _HINT:
-            reach = self._reach(best, alike=alike and _volume(scale) > 0.95 * self._widest)
+        expected = 0.5 * float(np.maximum(values, 0.0).sum()) / s
         hyper = replace(regression.hyper, anchor=regression.hyper.anchor - math.log(s))
-        hyper = hyper.rescaled(_volume(scale) / _volume(now.scale)).floored(n, _FLOORS)
-        self._belief = Belief(ahead, scale, best, hyper, unit * s, reach, now.fits + 1)
+        dip, reach = _dip(regression), now.reach
+        if dip > _DIP:
+            ahead, best = now.centre, now.best
+        if dip > _DIP and _tried(regression.data):
+            scale = now.narrowed(_CLOSER, space).scale
+            hyper = replace(hyper.rescaled(_CLOSER), misfit=hyper.misfit)  # what lies far out does not fit
+        else:
+            scale = self._spread(regression, expected, trust.rounder(axes, values))
+            hyper = hyper.rescaled(_volume(scale) / _volume(now.scale))
+        if dip < _HINT:
+            alike = expected + float(np.linalg.norm(gradient)) / s < _FLAT
+            wide = _volume(scale) > 0.95 * self._widest
+            reach = self._reach(best, alike=alike and wide)
+        self._belief = Belief(ahead, scale, best, hyper.floored(n, _FLOORS), unit * s, reach, now.fits + 1)
 
     @property
     def _widest(self) -> float:
@@ -236,8 +244,11 @@ class Surrogate(BaseOptimizer):
     def _reach(self, best: Vector, *, alike: bool) -> float:
         """How many first spreads the search should reach: what is certainly better, far from the start, shows
         that sigma was too small, and so does a widest spread in which all candidates look alike."""
-        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean()))
-        return max(self._belief.reach, went / _USUAL) * (_FURTHER if alike else 1.0)
+        reach = self._belief.reach
+        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean())) / _USUAL
+        if went > reach:
+            return min(went, _FASTEST * reach)
+        return max(reach, min(_FURTHER * reach, _FURTHEST)) if alike else reach
 
     def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:
         """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored bowl
@@ -251,7 +262,7 @@ class Surrogate(BaseOptimizer):
     def _ahead_and_best(
         self, regression: Regression, gradient: Vector, hessian: Matrix
     ) -> tuple[Vector, Vector]:
-        """(n,) the next centre and (n,) the recommendation; the start, where nothing is certainly better."""
+        """(n,) the next centre and (n,) the recommendation; the start, where nothing is surely better."""
         now, n, space = self._belief, self.space.size, self.space
         box = space.lower - now.centre, space.upper - now.centre
         z = trust.steps(gradient, hessian, now.scale, *box, math.sqrt(n) * np.array(trust.RADII))
@@ -263,9 +274,10 @@ class Surrogate(BaseOptimizer):
         ahead, best = z[int(np.argmin(cautious))], z[lowest]
         doubt = float(regression.deviations(home[None, :], best)[0])
         gain = float(means[-1] - means[lowest])
+        certainty = gain / doubt if doubt > 0 else 0.0
         return (
-            space.clip(now.centre + now.scale @ ahead) if gain >= _AWAY * doubt else self._start,
-            space.clip(now.centre + now.scale @ best) if gain >= _SURE * doubt else self._start,
+            space.clip(now.centre + now.scale @ ahead) if certainty >= _AWAY else self._start,
+            space.clip(now.centre + now.scale @ best) if certainty >= _SURE else self._start,
         )
 
     def _spread(self, regression: Regression, expected: float, rounder: Matrix) -> Matrix:
@@ -275,8 +287,6 @@ class Surrogate(BaseOptimizer):
         by_loss = math.sqrt(_EXPECTED / expected) if expected > 0 else math.inf
         factor = min(max(min(by_misfit, by_loss), _SLOWEST), _FASTEST)
         factor = min(factor, max(self._widest / _volume(now.scale), _SLOWEST))
-        if _dip(regression) > _DIP:
-            factor = _SLOWEST
         return limited(factor * now.scale @ rounder, self.space)
 
     def recommend(self) -> Vector:
@@ -343,6 +353,12 @@ def _dip(regression: Regression) -> float:
     weights = 1 / regression.v[close]
     total = float((regression.residuals[close] * np.sqrt(weights)).sum())
     return -total / math.sqrt(regression.s2 * float(weights.sum()))
+
+
+def _tried(data: Data) -> bool:
+    """Whether results of the present spread have come back: those in flight are from an earlier one."""
+    rho = data.far ** (1 / 6)
+    return int(((rho > 0.5) & (rho < 2.0)).sum()) >= _FEWEST
 
 
 def _tamed(data: Data, fit: Regression, known: NDArray[np.bool_]) -> Data:

@@ -57,3 +57,13 @@ def test_where_most_residuals_are_equal_the_others_are_no_outliers() -> None:
     residuals = np.append(np.zeros(90), np.full(10, -1.0))
     assert tails.robust_spread(residuals) == 0.0
     assert tails.downweighted(residuals, tails.spread(residuals)).min() > 0.4
+
+
+def test_fences_stand_ten_ranges_outside_the_quartiles_and_let_infeasible_results_pass() -> None:
+    losses = np.append(np.arange(101.0), [1e6, -1e6, np.inf])
+    low, high = np.percentile(losses[:-1], [25, 75])
+    fenced = tails.fenced(losses)
+    np.testing.assert_array_equal(fenced[:101], losses[:101])
+    np.testing.assert_allclose(fenced[101:], [high + 10 * (high - low), low - 10 * (high - low), np.inf])
+    equal = np.append(np.zeros(10), 5.0)
+    np.testing.assert_array_equal(tails.fenced(equal), equal)
