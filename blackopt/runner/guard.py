@@ -13,7 +13,7 @@ from blackopt.campaign import CampaignSpec, GuardrailSpec
 from blackopt.campaign.units import format_duration
 from blackopt.ledger import Ledger
 from blackopt.ledger.rows import Disposition, ReadingRow, TrialRow
-from blackopt.metrics.errors import MetricError
+from blackopt.metrics.errors import ImpossibleStatistics, MetricError
 from blackopt.metrics.guardrails import Bound, Outcome, Verdict, beyond_since, judge, look, parse_bound
 from blackopt.metrics.kinds import Kind, Stats
 from blackopt.runner.notices import Notice
@@ -72,19 +72,19 @@ class Guard:
     def silence(self, trial: TrialRow, rows: Sequence[ReadingRow], ledger: Ledger, now_us: int) -> str | None:
         """The cause to withdraw a live trial for that nobody watches, or None.
 
-        Its guardrails are silent when its arm has had no unit since it went live, or when its source has
-        known nothing new, for ``silent_after``. Neither says that it does harm, and nothing says that it does
-        not.
+        Its guardrails are silent when its arm has had no unit since it went live, or sums that no units have,
+        or when its source has known nothing new, for ``silent_after``. None of these says that it does harm,
+        and nothing says that it does not.
         """
         if trial.live_us is None or trial.window is None:
             return None
         marks = ledger.watermarks(trial.window) if self._rules else {}
         for rule in self._rules:
             metric, limit = rule.spec.metric, rule.spec.silent_after
-            heard = self._units(rows, metric, trial.arm) > 0
-            known_us = marks[metric].as_of_us if heard and metric in marks else trial.live_us
+            deaf = self._deaf(rows, metric, trial.arm)
+            known_us = trial.live_us if deaf or metric not in marks else marks[metric].as_of_us
             if now_us - max(known_us, trial.live_us) >= limit:
-                what = "nothing new" if heard else "no unit"
+                what = deaf or "nothing new"
                 return f"{SILENT}{metric} has had {what} for {format_duration(limit)}"
         return None
 
@@ -106,7 +106,10 @@ class Guard:
 
     def _tested(self, rule: _Rule, trial: TrialRow, rows: Sequence[ReadingRow]) -> Verdict | None:
         metric, kind = rule.spec.metric, self._kinds[rule.spec.metric]
-        mine, theirs = (self._pool(rows, metric, arm) for arm in (trial.arm, CONTROL))
+        try:
+            mine, theirs = (self._pool(rows, metric, arm) for arm in (trial.arm, CONTROL))
+        except ImpossibleStatistics:
+            return None  # a reading lacks a statistic: while it does, the guardrail is silent
         treatment = self._estimate(metric, mine)
         if treatment is None or (treatment.se is None and kind.name != "value"):
             return None  # one unit, or sums that no units have: nothing is known of its spread
@@ -154,6 +157,18 @@ class Guard:
     def _units(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> float:
         mine = [r.reading.stats for r in rows if r.reading.metric == metric and r.reading.arm == arm]
         return math.fsum(self._kinds[metric].units(stats) for stats in mine)
+
+    def _deaf(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> str:
+        """Why an arm's readings say nothing of it; "" where they do, or will with more units."""
+        if self._units(rows, metric, arm) <= 0:
+            return "no unit"
+        try:
+            self._kinds[metric].estimate(self._pool(rows, metric, arm))
+        except ImpossibleStatistics:
+            return "impossible sums"
+        except MetricError:
+            return ""  # too few units yet
+        return ""
 
     def _estimate(self, metric: str, stats: Stats) -> Estimate | None:
         try:

@@ -47,6 +47,7 @@ class Results:
         treatment, control: levels of the metric behind a fresh estimate.
         stopped: a guardrail stopped the recommendation itself when it was measured again.
         promotion: where the newest one stands; None where none was started.
+        foretold: the surrogate that an estimate from the search was told from; "" for the metric itself.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Results:
     control: Estimate | None
     stopped: bool
     promotion: Standing | None = None
+    foretold: str = ""
 
     @property
     def proven(self) -> bool:
@@ -105,7 +107,7 @@ def results(parts: Parts, ledger: Ledger) -> Results:
             treatment, control = _levels(spec, ledger, fresh)
     if limits is None and estimate is not None and estimate.se is not None:
         limits = interval(estimate)
-    space = parts.policy.space
+    space, surrogate = parts.policy.space, spec.objective.surrogate
     return Results(
         name=spec.name,
         mode=ledger.campaign.mode,
@@ -125,6 +127,7 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         control=control,
         stopped=any(tell.status is Status.INFEASIBLE for tell in again),
         promotion=promotion,
+        foretold=surrogate.metric if evidence is Evidence.SEARCH and surrogate is not None else "",
     )
 
 

@@ -34,6 +34,11 @@ def _advice(found: Results) -> str:
         return "a guardrail stopped the recommendation itself when it was measured again: keep the incumbent"
     if found.evidence is Evidence.NONE:
         return "no result yet: keep the incumbent"
+    if found.foretold:
+        return (
+            f"foretold by {found.foretold}, from candidates around the recommendation: "
+            "measure it before you trust it"
+        )
     if found.evidence is Evidence.SEARCH:
         return (
             "from candidates around the recommendation, not from the recommendation itself: "

@@ -17,7 +17,7 @@ SHIPPED = ("blackopt", "connectors", "policies")
 SCRIPTS = ("benchmarks", "docs", "examples", "tests")
 OURS = {"blackopt", "blackopt_connectors", "blackopt_policies"}
 PARTS = {"pydantic-core": "pydantic"}  # released with it, for it alone
-CHOSEN = {"pysqlite3"}  # imported by sqlite-utils in place of sqlite3, where it is installed
+CHOSEN = {"pysqlite3", "tzdata"}  # used by sqlite-utils and by zoneinfo, where they are installed
 TOOLS = {  # run, not imported
     "build", "editables", "hatchling", "import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff",
 }  # fmt: skip
