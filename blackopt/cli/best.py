@@ -54,5 +54,6 @@ def as_data(found: Results) -> Mapping[str, object]:
         "incumbent": dict(found.incumbent),
         "vector": found.recommendation.tolist(),
         "fresh": found.evidence is Evidence.FRESH,
+        "foretold_by": found.foretold or None,
         "promotion": as_json_data(found.promotion) if found.promotion else None,
     }

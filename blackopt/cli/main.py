@@ -228,6 +228,33 @@ def run(
 
 
 @_verb
+def promote(
+    campaign: CampaignFile = DEFAULT,
+    once: Annotated[
+        bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")
+    ] = False,
+    output: OutputFormat = Output.TABLE,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Test the recommendation on fresh units; if proven, ramp it up to be the incumbent."""
+    from blackopt.cli import promote as verb
+
+    verb.promote(campaign, once=once, resume=resume, output=output, quiet=quiet, verbose=verbose)
+
+
+@_verb
+def rollback(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
+    """Take the promotion back: production serves the former incumbent."""
+    from blackopt.cli import promote as verb
+
+    verb.rollback(campaign, output)
+
+
+@_verb
 def schedule(
     scheduler: Annotated[Scheduler, typer.Option("--for", help="Who is to call.")],
     campaign: CampaignFile = DEFAULT,
