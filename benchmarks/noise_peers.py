@@ -239,7 +239,7 @@ def chance(trace: Trace) -> None:
 
 
 OURS: dict[str, Callable[[Trace], None]] = {
-    name: ours(name) for name in ("surrogate", "cma-es", "openai-es", "pgpe", "snes", "xnes")
+    name: ours(name) for name in ("surrogate", "cma-es", "cma-es-lra", "openai-es", "pgpe", "snes", "xnes")
 }
 PEERS: dict[str, Callable[[Trace], None]] = {
     "cma": cma(handler=False),

@@ -54,10 +54,8 @@ _ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for m
 _RUNGS = 1.0, 0.3, 1.0, 0.1  # of the spreads of pairs before the first fit
 _CENTRES = 16  # of so many pairs, one measures the centre itself
 _CLOSE = 0.15  # rho of a result that tells how good the centre is
-_DIP, _HINT = (
-    3.0,
-    1.0,
-)  # standard deviations by which the centre is better than the model says: surely, perhaps
+_DIP = 3.0  # standard deviations by which the centre is surely better than the model says,
+_HINT = 1.0  # and perhaps
 _HALF_A_BIN = 0.5  # least standard deviation of an integer's coordinate
 _OF_A_CHOICE = 0.2  # of a choice's coordinates, which lie half a unit apart
 _FEWEST = 4  # residuals whose spread can be told
