@@ -194,6 +194,9 @@ def rehearse(
     seed: Annotated[int, typer.Option(min=0, help="The first one's.")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Keep the ledgers in this new folder.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a picture as an HTML file too.")] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Rehearse the promotion of the recommendation as well.")
+    ] = False,
     output: OutputFormat = Output.TABLE,
     quiet: Quiet = False,
 ) -> None:
@@ -204,7 +207,7 @@ def rehearse(
     from blackopt.cli import rehearse as verb
     from blackopt.cli.assumed import Said
 
-    stage = verb.Stage(improve, drift, wander, faults, weeks, seeds, seed, keep, plot)
+    stage = verb.Stage(improve, drift, wander, faults, weeks, seeds, seed, keep, plot, promote)
     verb.rehearse(campaign, Said(baseline or [], units, since, until), stage, output, quiet=quiet)
 
 

@@ -35,6 +35,7 @@ class Stage:
     seed: int
     keep: Path | None
     plot: Path | None
+    promote: bool
 
 
 def rehearse(path: Path, said: Said, stage: Stage, output: Output, *, quiet: bool) -> None:
@@ -64,6 +65,7 @@ def rehearse(path: Path, said: Said, stage: Stage, output: Output, *, quiet: boo
         seeds,
         until_us=(stage.weeks or YEAR_WEEKS) * WEEK_US,
         keep=stage.keep,
+        promote=stage.promote,
         done=lambda one: None if quiet else say(_line(one)),
     )
     if output is Output.JSON:

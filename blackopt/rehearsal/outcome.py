@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from blackopt.ledger.rows import PromotionState
 from blackopt.rehearsal.faults import Fault
 
 
@@ -84,6 +85,7 @@ class Rehearsal:
         proven: fresh evidence excluded that the incumbent is as good.
         stopped: a guardrail stopped the recommendation when it was measured again.
         told: trials that were told, confirmations too.
+        promotion: where its promotion ended; None where none was rehearsed, or could be begun.
     """
 
     seed: int
@@ -100,3 +102,9 @@ class Rehearsal:
     proven: bool
     stopped: bool
     told: int
+    promotion: PromotionState | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Production serves the recommendation as its incumbent."""
+        return self.promotion is not None and self.promotion.adopted

@@ -58,7 +58,9 @@ def matures_after(spec: CampaignSpec, metric: str) -> int:
     return Judge(spec).metrics[metric].maturity.mature_at(0)
 
 
-def rehearse(spec: CampaignSpec, world: World, *, seed: int, folder: Path, until_us: int) -> Rehearsal:
+def rehearse(
+    spec: CampaignSpec, world: World, *, seed: int, folder: Path, until_us: int, promote: bool = False
+) -> Rehearsal:
     """Run the campaign once, to its end or for so long.
 
     Args:
@@ -67,6 +69,7 @@ def rehearse(spec: CampaignSpec, world: World, *, seed: int, folder: Path, until
         seed: draws the truth, the units and the faults; the campaign's own seed is the optimizer's.
         folder: where the rehearsal's ledger is made, as ``<name>.db``.
         until_us: how long at most, in virtual microseconds.
+        promote: take its recommendation to production as well, as ``blackopt promote`` does.
     """
     spec = prepared(spec, folder / f"{spec.name}.db")
     clock = VirtualClock()
@@ -95,5 +98,5 @@ def rehearse(spec: CampaignSpec, world: World, *, seed: int, folder: Path, until
         with Parts(spec, clock=clock, target=production, source=production) as parts:
             watch = Watch(spec, world, truth, production, faults, parts)
             with drive(parts, watch.notice) as runner:
-                watch.follow(runner, clock, clock.now_us() + until_us)
+                watch.follow(runner, clock, clock.now_us() + until_us, promote=promote)
                 return watch.found(seed)

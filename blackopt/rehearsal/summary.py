@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +26,7 @@ class Summary:
     Attributes:
         rehearsals: each.
         proven: how many ended with a proven improvement; ``wrongly``: of those, without a true one.
+        promoted: how many promoted their recommendation; None where no promotion was rehearsed.
         true, possible: medians of the final recommendation's true improvement and of the most there was.
         least, most: of the true improvements.
     """
@@ -36,20 +38,23 @@ class Summary:
     possible: float
     least: float
     most: float
+    promoted: int | None = None
 
     def __str__(self) -> str:
         n = len(self.rehearsals)
+        after = "" if self.promoted is None else f"; {self.promoted} promoted it"
         if not self.possible:
-            return f"there was nothing to find, and {self.proven} of {n} rehearsals claimed an improvement"
+            claimed = f"{self.proven} of {n} rehearsals claimed an improvement"
+            return f"there was nothing to find, and {claimed}{after}"
         return (
             f"in {self.proven} of {n} rehearsals the campaign ended with a proven improvement; "
             f"median true improvement {100 * self.true:+.2f} % of {100 * self.possible:+.2f} % possible"
-            f" ({100 * self.least:+.2f} to {100 * self.most:+.2f} %)"
+            f" ({100 * self.least:+.2f} to {100 * self.most:+.2f} %){after}"
         )
 
 
-def summarise(rehearsals: Sequence[Rehearsal]) -> Summary:
-    """At least one rehearsal, together."""
+def summarise(rehearsals: Sequence[Rehearsal], *, promote: bool = False) -> Summary:
+    """At least one rehearsal, together; ``promote``: with their promotions."""
     true = [one.true for one in rehearsals]
     return Summary(
         rehearsals=tuple(rehearsals),
@@ -59,6 +64,7 @@ def summarise(rehearsals: Sequence[Rehearsal]) -> Summary:
         possible=median(one.possible for one in rehearsals),
         least=min(true),
         most=max(true),
+        promoted=sum(one.promoted for one in rehearsals) if promote else None,
     )
 
 
@@ -69,6 +75,7 @@ def rehearse_often(
     *,
     until_us: int,
     keep: Path | None = None,
+    promote: bool = False,
     done: Callable[[Rehearsal], None] = lambda _: None,
 ) -> Summary:
     """One rehearsal for each seed.
@@ -79,19 +86,21 @@ def rehearse_often(
         seeds: at least one.
         until_us: how long each lasts at most, in virtual microseconds.
         keep: a folder for the ledgers, one below it for each seed; None throws them away.
+        promote: rehearse the promotion of each recommendation too.
         done: called after each.
     """
+    one = partial(rehearse, spec, world, until_us=until_us, promote=promote)
     found = []
     for seed in seeds:
         if keep is not None:
             folder = keep / f"seed-{seed}"
             folder.mkdir(parents=True)
-            found.append(rehearse(spec, world, seed=seed, folder=folder, until_us=until_us))
+            found.append(one(seed=seed, folder=folder))
         else:
             with tempfile.TemporaryDirectory(dir=_fast()) as name:
-                found.append(rehearse(spec, world, seed=seed, folder=Path(name), until_us=until_us))
+                found.append(one(seed=seed, folder=Path(name)))
         done(found[-1])
-    return summarise(found)
+    return summarise(found, promote=promote)
 
 
 def _fast() -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blackopt.campaign import CampaignSpec
-from blackopt.errors import GuardrailStop
+from blackopt.errors import BlackoptError, GuardrailStop
 from blackopt.ledger.rows import TellRow
 from blackopt.rehearsal.clock import VirtualClock
 from blackopt.rehearsal.faults import Faults
@@ -18,6 +18,7 @@ from blackopt.rehearsal.world import DAY_US, World
 from blackopt.runner.assembly import Parts
 from blackopt.runner.loop import Runner
 from blackopt.runner.notices import Notice
+from blackopt.runner.promoting import begin
 from blackopt.runner.results import results
 from blackopt.types import Role, Status, Vector
 
@@ -68,7 +69,8 @@ class Watch:
         self._measured: list[Measured] = []
         self._windows: dict[int, tuple[int, int]] = {}
         self._seen = [0, 0, 0, 0]  # windows, tells, stopped, faults at the end of the last week
-        self._ended = ""
+        self._ended = "the budget was spent"
+        self._spec = spec
         self._start_us = parts.clock.now_us()
         objective = spec.objective
         self._yardstick = Yardstick(
@@ -83,8 +85,8 @@ class Watch:
         if notice.kind == "paused":
             self._ended = f"paused: {notice.text}"
 
-    def follow(self, runner: Runner, clock: VirtualClock, end_us: int) -> None:
-        """Turn after turn, with a look at each tell and each week's end."""
+    def follow(self, runner: Runner, clock: VirtualClock, end_us: int, *, promote: bool) -> None:
+        """Turn after turn, with a look at each tell and each week's end; then, if wanted, a promotion."""
         self._runner, self._ledger = runner, runner.driver.ledger
         runner.start()
         week_us, tells = self._start_us + WEEK_US, 0
@@ -99,7 +101,9 @@ class Watch:
                 tells = told[-1].seq
                 self._told(told, turn.now_us)
             if turn.done:
-                self._ended = "the budget was spent"
+                if promote and self._begin(runner, turn.now_us):
+                    promote = False
+                    continue
                 break
             if turn.next_us is None or turn.next_us >= end_us:
                 self._ended = "its time was up"
@@ -114,9 +118,20 @@ class Watch:
         if self._now_us > week_us - WEEK_US or not self._weeks:
             self._week(self._now_us)
 
+    def _begin(self, runner: Runner, now_us: int) -> bool:
+        """Whether a promotion has begun."""
+        try:
+            begin(self._spec, runner.driver, runner.learner, self._parts.policy, at_us=now_us)
+        except BlackoptError as error:
+            self._ended = f"{error.what}: {error.why}"
+            return False
+        return True
+
     def found(self, seed: int) -> Rehearsal:
         """Everything, at the end."""
         end = results(self._parts, self._ledger)
+        if end.promotion is not None:
+            self._ended = f"promotion: {end.promotion.text}"
         point = self._point(self._now_us, end.recommendation)
         interval = None
         if end.interval is not None:
@@ -137,19 +152,22 @@ class Watch:
             proven=end.proven,
             stopped=end.stopped,
             told=sum(week.told for week in self._weeks),
+            promotion=None if end.promotion is None else end.promotion.state,
         )
 
     def _told(self, tells: Sequence[TellRow], now_us: int) -> None:
         """A window that was told: its mean, and what the recommendation is worth after it."""
         by_window: dict[int, list[TellRow]] = {}
         for tell in tells:
-            if tell.value is not None and tell.status is Status.OK:
+            if tell.value is not None and tell.status is Status.OK and tell.role is not Role.HOLDBACK:
                 by_window.setdefault(self._ledger.trial(tell.trial).window or 0, []).append(tell)
         for mine in by_window.values():
             values = [self._yardstick.lift(t.value) for t in mine if t.value is not None]
             se = self._spread(mine)
             mean = sum(values) / len(values)
-            self._measured.append(Measured(self._day(now_us), mean, se, mine[0].role is Role.CONFIRM))
+            self._measured.append(
+                Measured(self._day(now_us), mean, se, mine[0].role in (Role.CONFIRM, Role.TEST))
+            )
         self._point(now_us)
 
     def _spread(self, tells: Sequence[TellRow]) -> float | None:

@@ -77,10 +77,12 @@ def assume() -> Callable[..., World]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Rehearsal]:
     """A rehearsal in a folder of its own, which is put into ``folders``."""
 
-    def once(spec: CampaignSpec, assumed: World, *, seed: int = 1, days: int = 200) -> Rehearsal:
+    def once(
+        spec: CampaignSpec, assumed: World, *, seed: int = 1, days: int = 200, promote: bool = False
+    ) -> Rehearsal:
         folder = tmp_path_factory.mktemp("ledger")
         once.folders.append(folder)  # type: ignore[attr-defined]
-        return rehearse(spec, assumed, seed=seed, folder=folder, until_us=days * DAY_US)
+        return rehearse(spec, assumed, seed=seed, folder=folder, until_us=days * DAY_US, promote=promote)
 
     once.folders = []  # type: ignore[attr-defined]
     return once

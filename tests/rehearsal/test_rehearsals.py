@@ -11,7 +11,7 @@ import pytest
 from blackopt.campaign import from_mapping
 from blackopt.errors import ConfigurationError
 from blackopt.ledger import Ledger
-from blackopt.ledger.rows import TrialState
+from blackopt.ledger.rows import PromotionState, TrialState
 from blackopt.rehearsal.landscape import WEEK_US, Landscape
 from blackopt.rehearsal.run import require_production
 from blackopt.rehearsal.summary import rehearse_often, summarise
@@ -28,6 +28,22 @@ def test_with_much_traffic_the_optimum_is_found_and_proven(make_spec: Any, assum
     assert found.true > 0.5 * found.possible == pytest.approx(0.05)
     assert found.interval[0] < found.true < found.interval[1]
     assert found.told == 162
+
+
+def test_a_proven_recommendation_is_promoted_and_what_is_no_better_is_not(
+    make_spec: Any, assume: Any, run: Any
+) -> None:
+    spec = make_spec(promotion={"looks": 2, "ramp": ["5%", "50%"], "holdback": "5%", "holdback_for": "3d"})
+    found = run(spec, assume(spec, faults=0.05), promote=True)
+    assert found.promotion is PromotionState.DONE, found.ended
+    assert found.promoted
+    assert found.true > 0.0
+    nothing = run(spec, assume(spec, improve=0.0), promote=True)
+    assert nothing.promotion is PromotionState.REFUSED
+    assert not nothing.promoted
+    both = summarise([found, nothing], promote=True)
+    assert both.promoted == 1
+    assert "1 promoted it" in str(both)
 
 
 def test_where_nothing_can_be_won_hardly_anything_is_proven(make_spec: Any, assume: Any) -> None:
