@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blackopt.campaign import CampaignSpec, Schedule, TrafficSpec
-from blackopt.campaign.units import UNITS_US
+from blackopt.campaign.units import UNITS_US, whole_weeks
 from blackopt.errors import ConfigurationError
 from blackopt.metrics import power
-from blackopt.runner.judge import maturity_of
+from blackopt.runner.calendar import Span, calendar
+from blackopt.runner.judge import Judge
 from blackopt.runner.promotion_cost import Promotion, promotion
 from blackopt.traffic import allocate
-from blackopt.types import Slice
+from blackopt.types import Role, Slice
 
 ARMS = (4, 8, 16, 32)
 """Numbers of arms that are compared, beside the campaign's own."""
@@ -200,7 +201,7 @@ def plan(
     metrics = tuple(_precision(ask, name, baselines[name].mean, cvs[name]) for name in baselines)
     table = tuple(_choice(ask, arms, length) for length in LENGTHS for arms in ARMS)
     windows = _search_windows(ask, spec.traffic.arms)
-    told = _maturity(spec) + spec.schedule.poll
+    told = _span(spec, spec.schedule, Role.TEST, 0).told
     after = promotion(spec, cv, units_per_day, told=told, improve=improve)
     return Plan(
         metrics=metrics,
@@ -215,40 +216,6 @@ def plan(
         warnings=tuple(_warnings(ask, own, windows, after)),
         hopeless=_hopeless(own),
     )
-
-
-def calendar(
-    window: int, told: int, *, trials: int, arms: int, max_in_flight: int, confirm: int, group: int = 1
-) -> int:
-    """From the first window's start to the last tell, in microseconds, if nothing is late or withdrawn.
-
-    The rules of :mod:`blackopt.runner.production`: one window at a time; the next one opens when there is
-    room in flight for all its arms, or when nothing is in flight; confirmations follow when the search has
-    been told.
-
-    Args:
-        window: length of a window, in microseconds.
-        told: from a window's end until its trials are told, in microseconds.
-        trials, arms, max_in_flight, confirm, group: as in the campaign.
-    """
-    now = last = 0
-    flying: list[tuple[int, int]] = []  # when told, how many
-    left, to_confirm = trials, confirm
-    while left or to_confirm:
-        flying = [(at, n) for at, n in flying if at > now]
-        in_flight = sum(n for _, n in flying)
-        wanted = min(arms, left) if left else 1
-        room = min(wanted, max_in_flight - in_flight)
-        room -= room % group if left and room > group else 0
-        full = room >= (wanted - wanted % group if left else 1)
-        if room <= 0 or not (full or not flying) or (not left and last > now and to_confirm == confirm):
-            now = min(at for at, _ in flying)
-            continue
-        now += window
-        last = now + told
-        flying.append((last, room))
-        left, to_confirm = (left - room, to_confirm) if left else (0, to_confirm - 1)
-    return last
 
 
 def _choice(ask: _Question, arms: int, length: int) -> Choice:
@@ -279,8 +246,8 @@ def _choice(ask: _Question, arms: int, length: int) -> Choice:
         windows_needed=needed,
         confirm_power=confirm_power,
         takes=calendar(
-            window,
-            _maturity(ask.spec) + ask.schedule.poll,  # by cron, a poll is that late at most
+            _span(ask.spec, ask.schedule, Role.SEARCH, window),
+            _span(ask.spec, ask.schedule, Role.CONFIRM, window),
             trials=budget.trials,
             arms=arms,
             max_in_flight=_in_flight(ask, arms),
@@ -333,11 +300,12 @@ def _search_windows(ask: _Question, arms: int) -> int:
     return math.ceil(ask.spec.budget.trials / _served(ask, arms))
 
 
-def _maturity(spec: CampaignSpec) -> int:
-    """From a window's end until everything that a tell needs has matured."""
-    assert spec.measure is not None
-    needed = {spec.objective.metric, *(guardrail.metric for guardrail in spec.guardrails)}
-    return max(maturity_of(spec.measure.metrics[name]).mature_at(0) for name in needed)
+def _span(spec: CampaignSpec, schedule: Schedule, role: Role, window: int) -> Span:
+    """A window of some role; by cron, a poll is late by one poll at most."""
+    judge = Judge(spec)
+    weeks = role is not Role.SEARCH and schedule.whole_weeks
+    matures = max(judge.metrics[name].maturity.mature_at(0) for name in judge.needed(role))
+    return Span(whole_weeks(window) if weeks else window, matures + schedule.poll)
 
 
 def _known(spec: CampaignSpec, baselines: Mapping[str, Baseline]) -> None:

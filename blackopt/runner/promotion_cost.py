@@ -40,8 +40,8 @@ def promotion(
 ) -> Promotion | None:
     """Forecast the promotion of a recommendation; None where the campaign has none.
 
-    A look is told before the next one begins, for it may be the last. Steps of the ramp and the holdback
-    follow one after the other; a guardrail that withdraws ends all of it sooner.
+    Looks are served one behind the other, and are told while the next ones are served. Steps of the ramp and
+    the holdback follow; a guardrail that withdraws ends all of it sooner.
 
     Args:
         spec: of a campaign in production.
@@ -64,7 +64,7 @@ def promotion(
         expected_looks=used,
         se=se,
         power=proof,
-        tested=rules.looks * (rules.window + told),
+        tested=rules.looks * rules.window + told,
         ramp=len(rules.ramp) * rules.step,
         holdback=rules.holdback_for if rules.holdback else 0,
         exposed=math.floor(total * share) * rules.looks,

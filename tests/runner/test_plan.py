@@ -10,7 +10,8 @@ import pytest
 from blackopt.campaign import CampaignSpec, from_mapping
 from blackopt.errors import ConfigurationError
 from blackopt.metrics import combination, power
-from blackopt.runner.plan import LEAST_SIGNAL, Baseline, Plan, Search, calendar, plan
+from blackopt.runner.calendar import Span, calendar
+from blackopt.runner.plan import LEAST_SIGNAL, Baseline, Plan, Search, plan
 
 DAY = 86_400_000_000
 HOUR = DAY // 24
@@ -35,16 +36,35 @@ def test_the_calendar_is_that_of_the_real_loop(
     world.finish()
     with world.ledger() as ledger:
         took = max(row.at_us for row in ledger.tells()) - ledger.windows()[0].start_us
-    forecast = calendar(
-        window * HOUR, 49 * HOUR, arms=arms, group=2, **budget
-    )  # a metric of two days and an hour of lag
+    span = Span(window * HOUR, 49 * HOUR)  # a metric of two days and an hour of lag
+    forecast = calendar(span, span, arms=arms, group=2, **budget)
     assert forecast == took
+
+
+def test_a_surrogate_is_waited_for_in_the_search_alone(make_world: Any) -> None:
+    metrics = {
+        "success": {"kind": "proportion", "query": "unused.sql", "window": "2d", "lag": "1h"},
+        "fast": {"kind": "proportion", "query": "unused.sql", "window": "6h"},
+    }
+    world = make_world(
+        measure={"metrics": metrics},
+        objective={"surrogate": {"metric": "fast", "slope": 1.0, "error": "1%"}},
+        budget={"trials": 8, "max_in_flight": 4, "confirm": 1},
+        schedule={"poll": "1h", "whole_weeks": True},
+    )
+    world.production.metrics["fast"] = lambda rate: rate
+    world.finish()
+    with world.ledger() as ledger:
+        took = max(row.at_us for row in ledger.tells()) - ledger.windows()[0].start_us
+    search, confirming = Span(DAY, 6 * HOUR), Span(7 * DAY, 49 * HOUR)
+    assert took == calendar(search, confirming, trials=8, arms=4, max_in_flight=4, confirm=1, group=2)
 
 
 def test_windows_that_overlap_take_less() -> None:
     rest = {"trials": 40, "arms": 4, "confirm": 0}
-    apart = calendar(DAY, 7 * DAY, max_in_flight=4, **rest)
-    together = calendar(DAY, 7 * DAY, max_in_flight=32, **rest)
+    week = Span(DAY, 7 * DAY)
+    apart = calendar(week, week, max_in_flight=4, **rest)
+    together = calendar(week, week, max_in_flight=32, **rest)
     assert apart == 10 * 8 * DAY
     assert together == (10 + 7) * DAY
 
@@ -165,8 +185,8 @@ def test_a_promotion_costs_looks_ramp_and_holdback(make_world: Any) -> None:
     found = forecast(make_world(promotion=rules), units=10_000.0, improve=0.05).promotion
     assert found is not None
     assert found.se == power.relative_se(2.0, 8_000, 8_000)
-    # A look is told a metric of two days and an hour of lag after its window, and a poll of twelve hours.
-    assert found.tested == 3 * (2 * DAY + 49 * HOUR + 12 * HOUR)
+    # The last look is told a metric of two days and an hour of lag after it, and a poll of twelve hours.
+    assert found.tested == 3 * 2 * DAY + 49 * HOUR + 12 * HOUR
     assert (found.ramp, found.holdback) == (2 * DAY, 14 * DAY)
     assert (found.power, found.expected_looks) == combination.power(3, 0.025, 0.05 / found.se)
     assert found.exposed == 3 * 8_000

@@ -14,6 +14,7 @@ from blackopt.ledger.rows import Mode, PromotionState, PushState, TrialState
 from blackopt.report.page import render
 from blackopt.runner.assembly import Parts
 from blackopt.runner.promoting import begin, take_back
+from blackopt.runner.promotion_cost import promotion
 from blackopt.runner.results import Evidence, results
 from blackopt.runner.standing import standing
 from blackopt.runner.wording import headline
@@ -375,3 +376,14 @@ def test_the_report_tells_the_whole_way(climbed: Callable[..., Any]) -> None:
     states = [page.index(words) for words in ("ramping up", "becoming the incumbent", "watched")]
     assert states == sorted(states)
     assert "The former incumbent, on the holdback" in page
+
+
+def test_a_test_takes_as_long_as_was_forecast(climbed: Callable[..., Any]) -> None:
+    world = climbed(rate=0.2, schedule={"poll": "1h"})
+    began_us = world.clock.now_us()
+    with promoting(world) as runner:
+        runner.run()
+    cost = promotion(world.spec, 2.0, 1e6, told=49 * DAY_US // 24, improve=None)
+    assert found(world).state is PromotionState.REFUSED
+    assert cost is not None
+    assert world.clock.now_us() - began_us == cost.tested
