@@ -96,6 +96,7 @@ def main() -> int:
             for budget, regret in found.items():
                 regrets[configuration, budget][name].append(regret)
     rows = table(regrets)
+    by_class(rows, {configuration.name: configuration for _, configuration, _ in jobs})
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -145,6 +146,30 @@ def table(regrets: dict[tuple[str, int], dict[str, list[float]]]) -> list[dict[s
         else:
             print(f"{name:<20}{'':>44}{mean:>9.3g}")
     return rows
+
+
+def by_class(rows: list[dict[str, Any]], configurations: dict[str, Any]) -> None:
+    """Print the surrogate's ratios, by what the configurations have in common."""
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if "surrogate" not in row["regret"] or row["best peer"] is None:
+            continue
+        c = configurations[row["configuration"]]
+        ratio = row["regret"]["surrogate"] / row["regret"][row["best peer"]]
+        for label in (
+            f"shape {c.shape}",
+            f"parameters {c.n:>2}",
+            f"noise {c.noise:>4g}",
+            f"in flight {c.in_flight:>2}",
+            f"sigma x{c.misset:g}",
+            f"kind {c.kind}",
+            f"evaluations {row['evaluations']:>4}",
+        ):
+            ratios[label].append(ratio)
+    print(f"\n{'surrogate':<20}{'cells':>8}{'regret / best peer':>20}{'tied or better':>16}{'worst':>8}")
+    for label, values in sorted(ratios.items()):
+        mean, tied = math.exp(sum(map(math.log, values)) / len(values)), sum(v <= TIED for v in values)
+        print(f"{label:<20}{len(values):>8}{mean:>20.2f}{tied / len(values):>16.0%}{max(values):>8.1f}")
 
 
 if __name__ == "__main__":
