@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from retention_app.log import OtherRunError
+from retention_app.pipeline import INCUMBENT, parse
 from retention_app.world import PUSH_PREFIX, World
 
 MAX_BODY = 1 << 20
@@ -34,20 +34,27 @@ class Server(ThreadingHTTPServer):
         self.world = world
         super().__init__(("127.0.0.1", port), Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody who was killed does not read the answer."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError | ConnectionResetError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
-    """Routes: /clock, /health, and what blackopt's module answers below /blackopt."""
+    """Routes: /clock, /health, /serves/CAMPAIGN/UNIT, and what blackopt's module answers below /blackopt."""
 
     protocol_version = "HTTP/1.1"
     server: Server
 
     def do_GET(self) -> None:
-        """Time, health, and what is live."""
+        """Time, health, what is live, and what somebody would be served now."""
         world = self.server.world
         if self.path == "/clock":
             self._json(200, {"now_us": world.now_us})
         elif self.path == "/health":
             self._json(200, world.health())
+        elif (question := self.path.split("/"))[1] == "serves" and len(question) == 4:
+            self._json(200, world.serves(*question[2:]))
         elif self.path.startswith(f"{PUSH_PREFIX}/"):
             self._answer(*world.handle("GET", self.path, dict(self.headers.items()), b""))
         else:
@@ -101,14 +108,22 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, required=True, help="where app.db is or will be")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--seed", type=int, default=7, help="of users and coins; the landscape has none")
-    parser.add_argument("--users", type=int, default=24_000, help="new users on an average day")
+    parser.add_argument("--incumbent", type=Path, help="artifact that production serves; default: INCUMBENT")
+    parser.add_argument("--users", type=int, default=20_000, help="new users on an average day")
     arguments = parser.parse_args()
     secret = os.environ.get("APP_SECRET")
     secrets = (secret,) if secret else ()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     try:
-        world = World(arguments.directory, seed=arguments.seed, users=arguments.users, secrets=secrets)
-    except (OtherRunError, ValueError) as error:
+        incumbent = parse(arguments.incumbent.read_bytes()) if arguments.incumbent else INCUMBENT
+        world = World(
+            arguments.directory,
+            seed=arguments.seed,
+            users=arguments.users,
+            secrets=secrets,
+            incumbent=incumbent,
+        )
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     stop = threading.Event()

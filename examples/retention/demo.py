@@ -19,13 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from blackopt.runner.assembly import open_ledger
-from blackopt.runner.results import Evidence, Results
 from blackopt.sdk import Campaign
-from blackopt.types import Role
-from retention_app import truth
-from retention_app.cohort import DAY_US
-from retention_app.pipeline import FEATURES, INCUMBENT, Configuration
+from story import told
 
 HERE = Path(__file__).resolve().parent
 BLACKOPT = [sys.executable, "-c", "from blackopt.cli.main import main; main()"]
@@ -62,75 +57,11 @@ def running_app(directory: Path, seed: int, secret: str) -> Iterator[Mapping[str
             app.stdout.close()
 
 
-def run_campaign(campaign: Path, environment: Mapping[str, str]) -> None:
-    """``blackopt run`` and ``blackopt report``, as a user would type them."""
-    for verb in ("run", "report"):
-        done = subprocess.run([*BLACKOPT, verb, str(campaign)], env=environment, check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.returncode)
-
-
-def summary(campaign: Path, environment: Mapping[str, str]) -> str:
-    """What came out, beside what only a simulation can know."""
-    loaded = Campaign.load(campaign, env=environment)
-    found = loaded.results()
-    with open_ledger(loaded.spec, read_only=True) as ledger:
-        starts = [window.start_us for window in ledger.windows() if window.role is Role.CONFIRM]
-    days = [start_us // DAY_US for start_us in starts] or list(truth.REFERENCE_DAYS)
-    recommended = _configuration(found.parameters)
-    true = {
-        name: truth.expected(configuration, first_days=days)
-        for name, configuration in (
-            ("production today", INCUMBENT),
-            ("recommendation", recommended),
-            ("best possible", truth.optimum()),
-        )
-    }
-    low, now, best = (true[n].retention_d7 for n in ("production today", "recommendation", "best possible"))
-    lines = [
-        "",
-        _measured(found),
-        "",
-        "What only a simulation knows, the true values (on the days of the confirmation):",
-        "",
-        f"  {'':<18}{'day 1':>10}{'day 7':>10}{'unsubscribed':>15}",
-    ]
-    for name, value in true.items():
-        shares = (value.retention_d1, value.retention_d7, value.unsubscribe_7d)
-        day1, day7, left = (f"{100 * share:.2f} %" for share in shares)
-        lines.append(f"  {name:<18}{day1:>10}{day7:>10}{left:>15}")
-    closed = (now - low) / (best - low)
-    lines += [
-        "",
-        f"The recommendation closes {closed:.0%} of the gap to the best possible day-7 retention.",
-        "",
-        f"  campaign   {campaign}",
-        f"  ledger     {loaded.ledger}",
-        f"  report     {loaded.ledger.with_suffix('.html')}",
-        f"  event log  {campaign.with_name('app.db')}",
-    ]
-    return "\n".join(lines)
-
-
-def _measured(found: Results) -> str:
-    """What a business would be told; only fresh evidence counts."""
-    if found.evidence is not Evidence.FRESH or found.treatment is None or found.control is None:
-        return "The recommendation has not been confirmed on fresh users: no claim is made."
-    levels = f"{100 * found.treatment.value:.1f} % against {100 * found.control.value:.1f} % under control"
-    interval = ""
-    if found.interval is not None and found.estimate is not None:
-        low, high = (100 * bound for bound in found.interval)
-        interval = (
-            f": {100 * found.estimate.value:+.1f} %, 95 % confidence interval {low:+.1f} % to {high:+.1f} %"
-        )
-    return f"Day-7 retention on fresh users: {levels}{interval}."
-
-
-def _configuration(parameters: Mapping[str, object]) -> Configuration:
-    weights, diversity, throttle = (parameters[name] for name in ("weights", "diversity", "throttle"))
-    if not isinstance(weights, list) or len(weights) != len(FEATURES):
-        raise ValueError(f"expected {len(FEATURES)} weights, got {weights!r}")
-    return Configuration(tuple(float(w) for w in weights), float(str(diversity)), float(str(throttle)))
+def blackopt(verb: str, campaign: Path, environment: Mapping[str, str], *options: str) -> int:
+    """A command as a user would type it; its exit code."""
+    command = [*BLACKOPT, verb, *options, str(campaign)]
+    print(f"\n$ blackopt {verb} {campaign}", flush=True)
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def main() -> int:
@@ -145,8 +76,23 @@ def main() -> int:
     directory = arguments.directory or Path("runs") / f"retention-{arguments.seed}"
     campaign = prepare(directory, fresh=arguments.fresh)
     with running_app(directory, arguments.seed, secrets.token_hex(16)) as environment:
-        run_campaign(campaign, environment)
-        print(summary(campaign, environment))
+        if code := blackopt("run", campaign, environment, "--quiet"):
+            return code
+        # 1 or 3: the recommendation was not proved, or a guardrail stopped it. That is a result too.
+        if (code := blackopt("promote", campaign, environment, "--quiet")) not in (0, 1, 3):
+            return code
+        if code := blackopt("report", campaign, environment):
+            return code
+        loaded = Campaign.load(campaign, env=environment)
+        for line in told(loaded, f"http://127.0.0.1:{environment['APP_PORT']}"):
+            print(line)
+        for name, path in (
+            ("campaign", campaign),
+            ("ledger", loaded.ledger),
+            ("report", loaded.ledger.with_suffix(".html")),
+            ("event log", campaign.with_name("app.db")),
+        ):
+            print(f"  {name:<10} {path}")
     return 0
 
 

@@ -64,7 +64,7 @@ def prepare(folder: Path) -> Path:
     text = (RETENTION / "campaign.yaml").read_text()
     for old, new in (
         (
-            "budget: {trials: 480, max_in_flight: 144, confirm: 3}",
+            "budget: {trials: 384, max_in_flight: 48, breaches: 12}",
             "budget: {trials: 24, max_in_flight: 16, confirm: 1}",
         ),
         ("population: 16", "population: 8"),

@@ -1,4 +1,4 @@
-"""How users react: the probabilities of a visit on each of the days after the first, and of an unsubscribe.
+"""How users react: the probabilities of what they do after their first open, and of what they did before it.
 
 The truth of the simulation is here and nowhere else: the log draws coins with these probabilities, and
 :mod:`retention_app.truth` averages them. All effects are additive in the logit.
@@ -15,10 +15,10 @@ from retention_app import pipeline
 from retention_app.pipeline import CATALOGUE, Configuration, Floats, Users
 
 DAYS = 7
-"""Days after the first that are simulated; 1 is the day after the first open."""
+"""Days after the first that are simulated; 1 is the day after the first open. As many before it."""
 
 _WEEKDAY = (-0.10, -0.08, -0.04, 0.0, 0.02, 0.14, 0.10)  # Monday to Sunday
-_BASE = (-0.75, -1.04, -1.26, -1.45, -1.60, -1.72, -1.82)  # day 1 to day 7
+_BASE = (-0.95, -1.28, -1.54, -1.77, -1.96, -2.14, -2.31)  # day 1 to day 7
 
 
 def season(day: int) -> float:
@@ -36,10 +36,14 @@ class Reaction:
 
     Attributes:
         visit: (n, DAYS) logits of a visit on each day after the first, without the season.
+        finish: (n,) probabilities of having finished the whole welcome slate by the end of day 1.
+        mute: (n,) probabilities of switching notifications off within three hours.
         unsubscribe: (n,) probabilities, within 7 days.
     """
 
     visit: Floats
+    finish: Floats
+    mute: Floats
     unsubscribe: Floats
 
     def visit_probability(self, day: int, age: int) -> Floats:
@@ -49,6 +53,11 @@ class Reaction:
 
 def _logistic(logit: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-logit))
+
+
+def browse_probability(users: Users) -> Floats:
+    """(n,) probability that somebody browses the website on any one of the 7 days before the first open."""
+    return _logistic(-1.7 + 1.6 * users.interest)
 
 
 def react(users: Users, weights: Floats, diversity: Floats, throttle: Floats) -> Reaction:
@@ -87,13 +96,21 @@ def react(users: Users, weights: Floats, diversity: Floats, throttle: Floats) ->
         late = (age - 1) / (DAYS - 1)
         visit[:, age - 1] = (
             _BASE[age - 1]
-            + (0.25 + 0.30 * late) * substance
+            + 1.4 * users.interest
+            + (0.25 + 0.40 * late) * substance
             + (0.40 - 0.35 * late) * excitement
             + (1.0 - 0.35 * late) * reminder
             - (0.02 + 0.06 * late) * load**2
         )
+    # Whoever is pestered from the first evening on leaves the slate unread. Of next week's notifications the
+    # first day says less than of the slate.
+    finish = _logistic(
+        -1.7 + 0.6 * users.interest + 0.80 * substance + 0.10 * excitement + 0.7 * reminder - 0.06 * load**2
+    )
+    # Who is asked to be notified of everything says no at once.
+    mute = _logistic(-5.0 + 1.0 * load)
     unsubscribe = _logistic(-4.2 + 0.55 * load + 0.35 * users.aversion * sensation - 0.35 * substance)
-    return Reaction(visit, unsubscribe)
+    return Reaction(visit, finish, mute, unsubscribe)
 
 
 def _mean_similarity(slate: pipeline.Ints) -> Floats:

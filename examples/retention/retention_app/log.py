@@ -3,7 +3,9 @@
 Tables that a campaign's queries read:
 
 * ``exposures``: a unit's first exposure in a window, and the arm it was in.
-* ``events``: what exposed units did afterwards, as it happened: ``visit``, ``unsubscribe``.
+* ``events``: what exposed units did afterwards, as it happened: ``visit``, ``finish`` (the whole welcome
+  slate), ``mute`` (notifications), ``unsubscribe``; and what they did before, which is known to be theirs
+  from their first open on: ``browse`` (the website).
 * ``watermark``: everything before ``at_us`` is in the log. It is the simulation's clock as well.
 
 ``orders`` is the module's own journal of accepted orders; the view ``applied`` counts them.
@@ -29,7 +31,7 @@ CREATE TABLE IF NOT EXISTS exposures (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
   unit INTEGER NOT NULL,
-  kind TEXT NOT NULL CHECK (kind IN ('visit', 'unsubscribe')),
+  kind TEXT NOT NULL CHECK (kind IN ('browse', 'visit', 'finish', 'mute', 'unsubscribe')),
   t_us INTEGER NOT NULL,
   PRIMARY KEY (unit, kind, t_us)
 ) STRICT, WITHOUT ROWID;

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -137,6 +137,7 @@ class Users:
         aversion: (n,) how much sensation wears them out, > 0.
         curiosity: (n,) how much they care for what is new, > 0.
         tolerance: (n,) notifications a week that they bear, > 0.
+        interest: (n,) how much they want what the app is about; those with more browsed the website before.
     """
 
     taste: Floats
@@ -144,6 +145,11 @@ class Users:
     aversion: Floats
     curiosity: Floats
     tolerance: Floats
+    interest: Floats
+
+    def __getitem__(self, rows: Ints) -> Users:
+        """Some of the users."""
+        return Users(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.aversion)
@@ -158,6 +164,7 @@ def draw_users(draw: np.random.Generator, n: int) -> Users:
         aversion=np.exp(draw.normal(scale=0.4, size=n)),
         curiosity=np.exp(draw.normal(scale=0.4, size=n)),
         tolerance=5.0 * np.exp(draw.normal(scale=0.35, size=n)),
+        interest=draw.normal(size=n),
     )
 
 

@@ -27,10 +27,19 @@ _SAMPLE_KEY = 977  # never a run's key: those have a day in their upper half, se
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Expected shares of new users: active on day 1, active on day 7, unsubscribed within 7 days."""
+    """Expected shares of new users.
 
+    Attributes:
+        finished_d1: finished the welcome slate by the end of day 1.
+        retention_d1, retention_d7: active on day 1, on day 7.
+        mute_3h: switched notifications off within 3 hours.
+        unsubscribe_7d: unsubscribed within 7 days.
+    """
+
+    finished_d1: float
     retention_d1: float
     retention_d7: float
+    mute_3h: float
     unsubscribe_7d: float
 
 
@@ -53,7 +62,13 @@ def expected(
     reaction = behaviour.react(users, *behaviour.spread(configuration, sample))
     day1 = [reaction.visit_probability(day + 1, 1).mean() for day in first_days]
     day7 = [reaction.visit_probability(day + 7, 7).mean() for day in first_days]
-    return Truth(float(np.mean(day1)), float(np.mean(day7)), float(reaction.unsubscribe.mean()))
+    return Truth(
+        finished_d1=float(reaction.finish.mean()),
+        retention_d1=float(np.mean(day1)),
+        retention_d7=float(np.mean(day7)),
+        mute_3h=float(reaction.mute.mean()),
+        unsubscribe_7d=float(reaction.unsubscribe.mean()),
+    )
 
 
 def optimum() -> Configuration:

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ import numpy as np
 from blackopt.serving import Arms, Refused, sign
 from blackopt.types import Artifact
 from retention_app import behaviour, pipeline
-from retention_app.cohort import DAY_US, UNITS_A_DAY, Cohort
+from retention_app.cohort import DAY_US, HOUR_US, UNITS_A_DAY, Cohort
 from retention_app.log import EventLog, OrderRow
 from retention_app.pipeline import INCUMBENT, BadConfigurationError, Configuration
 
-HOUR_US = 3_600_000_000
 CHUNK_US = 6 * HOUR_US
 """Virtual time in one transaction."""
 
@@ -41,17 +41,27 @@ class World:
         seed: of everything random.
         users: new users on an average day.
         secrets: of orders; empty leaves them unsigned.
+        incumbent: what production serves where blackopt has not made something else the incumbent.
 
     Raises:
         OtherRunError: the directory holds a simulation with other settings.
     """
 
-    def __init__(self, directory: Path, *, seed: int, users: int, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        users: int,
+        secrets: tuple[str, ...] = (),
+        incumbent: Configuration = INCUMBENT,
+    ) -> None:
         if not 0 < users <= UNITS_A_DAY // 2:
             raise ValueError(f"users: expected 1 to {UNITS_A_DAY // 2} a day, got {users}")
-        self._seed, self._users, self._secrets = seed, users, secrets
+        self._seed, self._users, self._secrets, self._incumbent = seed, users, secrets, incumbent
         self.path = directory / "app.db"
-        self._log = EventLog(self.path, {"seed": str(seed), "users": str(users)}, MONDAY_US)
+        settings = {"seed": str(seed), "users": str(users), "incumbent": incumbent.body().decode()}
+        self._log = EventLog(self.path, settings, MONDAY_US)
         self._lock = threading.Lock()
         self._now_us = self._log.now_us
         self._module_us = self._now_us  # the time that the module's leases see
@@ -60,7 +70,7 @@ class World:
         self._arms = Arms(
             accept=_accept,
             load=_load,
-            incumbent=Artifact(INCUMBENT.body()),
+            incumbent=Artifact(incumbent.body()),
             secrets=list(secrets),
             max_share=MAX_SHARE,
             clock=lambda: (self._module_us - MONDAY_US) / 1e6,
@@ -141,7 +151,7 @@ class World:
         for campaign, unit, arm, t_us in self._log.exposed((today - behaviour.DAYS) * UNITS_A_DAY):
             day, index = divmod(unit, UNITS_A_DAY)
             then = [made for since_us, made in adopted.get(campaign, []) if since_us <= t_us]
-            incumbent = then[-1] if then else INCUMBENT
+            incumbent = then[-1] if then else self._incumbent
             self._cohort(day).serve(index, artifacts.get((campaign, arm), incumbent))
 
     # -- time ------------------------------------------------------------------------------------------
@@ -163,10 +173,11 @@ class World:
     def _live_through(self, start_us: int, end_us: int) -> None:
         """One transaction of the log: everything in [start_us, end_us), which lies inside one day."""
         day = start_us // DAY_US
-        exposures = self._welcome(self._cohort(day), start_us, end_us)
-        events: list[tuple[int, str, int]] = []
-        for earlier in range(day - behaviour.DAYS, day):
-            events += self._cohort(earlier).events_between(start_us, end_us)
+        today = self._cohort(day)
+        exposures = self._welcome(today, start_us, end_us)
+        events = today.browsed_before(start_us, end_us)
+        for first_day in range(day - behaviour.DAYS, day + 1):
+            events += self._cohort(first_day).events_between(start_us, end_us)
         self._log.advance(end_us, exposures, events)
         for old in [d for d in self._cohorts if d < day - behaviour.DAYS]:
             del self._cohorts[old]
@@ -190,7 +201,7 @@ class World:
     def _cohort(self, day: int) -> Cohort:
         if day not in self._cohorts:
             weekend = 1.15 if (day + 3) % 7 >= 5 else 0.94
-            self._cohorts[day] = Cohort(self._seed, day, round(self._users * weekend))
+            self._cohorts[day] = Cohort(self._seed, day, round(self._users * weekend), self._incumbent)
         return self._cohorts[day]
 
     # -- the rest --------------------------------------------------------------------------------------
@@ -206,6 +217,13 @@ class World:
                 "refused": self.refused,
                 **self._log.counts(),
             }
+
+    def serves(self, campaign: str, unit: str) -> dict[str, object]:
+        """What somebody would get who first opens the app now, and in which arm; None outside of all."""
+        with self._lock:
+            self._module_us = self._now_us
+            assignment = self._arms.assign(campaign, unit)
+            return {"arm": assignment.arm, "configuration": asdict(assignment.value)}
 
     def close(self) -> None:
         """Wait for what is being done, and close the log."""

@@ -1,4 +1,4 @@
--- Day-1 retention: of the units first exposed in the window, the share that visited on calendar day 1 (UTC).
+-- Of the units first exposed in the window, the share that had finished the welcome slate by the end of day 1.
 -- Only complete units count: those whose whole day 1 is over and in the log. One row per arm.
 WITH
   known AS (
@@ -15,8 +15,8 @@ SELECT
   count(*) AS n,
   sum(EXISTS (
     SELECT 1 FROM events AS e
-    WHERE e.unit = cohort.unit AND e.kind = 'visit'
-      AND e.t_us >= (day0 + 1) * 86400000000 AND e.t_us < (day0 + 2) * 86400000000
+    WHERE e.unit = cohort.unit AND e.kind = 'finish'
+      AND e.t_us < (day0 + 2) * 86400000000
   )) AS sum,
   (SELECT as_of FROM known) AS as_of
 FROM cohort
