@@ -1,4 +1,4 @@
-"""Each section of docs/policies.md that trains a model: its code runs, its policy builds, its module serves."""
+"""Each section of docs/policies.md that trains a model: its code runs, its policy builds, it serves."""
 
 from __future__ import annotations
 

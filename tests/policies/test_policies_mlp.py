@@ -116,7 +116,7 @@ def test_bounds_hold_and_what_lies_outside_is_refused() -> None:
     top = policy.render(policy.space.upper)
     assert json.loads(top.body)["layers"][0]["weights"] == [[10.1]]
     assert policy.render(policy.parse(top)) == top
-    with pytest.raises(UsageError, match=r"weights\[0\]: expected a number in \[-10.0, 10.1\], got 10.1999998"):
+    with pytest.raises(UsageError, match=r"weights.0.: expected a number in \[-10.0, 10.1\], got 10.1999998"):
         policy.parse(Artifact(top.body.replace(b"10.1", b"10.2")))
 
 
