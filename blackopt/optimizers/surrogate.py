@@ -48,6 +48,8 @@ _WIDEST = 3.0  # times the first spread, as far as that reaches
 _EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
 _FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
 _FURTHER, _FURTHEST = 1.1, 4.0  # how much further the search then reaches at one fit, and in all
+_END = 1e6  # first spreads, where the search ends that finds no minimum
+_LEAST = 1e-3  # of the first spread, where equal losses no longer draw it in
 _USUAL = 1.5  # first spreads in each coordinate, between start and optimum
 _FLOORS = Floors(linear=0.3, quadratic=0.1)
 _ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for more than twenty
@@ -183,11 +185,11 @@ class Surrogate(BaseOptimizer):
         if not known.any():
             return
         losses = finite(tails.fenced(losses))
-        if np.ptp(losses) == 0:  # all equal, out where nothing is left to lose: look closer
-            self._belief = self._belief.narrowed(_CLOSER, self.space)
-        else:
+        if np.ptp(losses) > 0:
             regression, unit = self._regression(losses, known)
             self._move(regression, unit)
+        elif _volume(self._belief.scale) > _LEAST * self._width:  # nothing is left to lose so far out
+            self._belief = self._belief.narrowed(_CLOSER, self.space)
         self._updates += 1
 
     def _regression(self, losses: Vector, known: NDArray[np.bool_]) -> tuple[Regression, float]:
@@ -245,7 +247,7 @@ class Surrogate(BaseOptimizer):
         reach = self._belief.reach
         went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean())) / _USUAL
         if went > reach:
-            return min(went, _FASTEST * reach)
+            return min(went, _FASTEST * reach, _END)
         return max(reach, min(_FURTHER * reach, _FURTHEST)) if alike else reach
 
     def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:

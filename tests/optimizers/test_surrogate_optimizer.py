@@ -169,6 +169,21 @@ def test_equal_losses_far_out_draw_the_search_in() -> None:
     assert np.abs([c.vector for c in optimizer.ask(40)]).max() < 0.5 * first
 
 
+def test_losses_that_stay_equal_do_not_draw_it_in_for_ever() -> None:
+    optimizer = search(space(3), sigma=1.0)
+    for _ in range(60):
+        optimizer.tell([Evaluation(c.number, 1.0) for c in optimizer.ask(8)])
+    assert np.abs([c.vector for c in optimizer.ask(8)]).max() > 1e-4
+    np.testing.assert_array_equal(optimizer.recommend(), 0.0)
+
+
+def test_a_loss_without_a_minimum_is_followed_and_breaks_nothing() -> None:
+    optimizer = search(space(2), sigma=1.0)
+    for _ in range(120):
+        optimizer.tell([Evaluation(c.number, -float(c.vector[0])) for c in optimizer.ask(8)])
+    assert 1e3 < optimizer.recommend()[0] < 1e9
+
+
 def test_a_heavy_outlier_moves_the_recommendation_by_little() -> None:
     recommended = []
     for outlier in (0.0, 1e6):
