@@ -13,12 +13,14 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 BETWEEN = """
+import pathlib as _pathlib
+
 import yaml as _yaml
 from blackopt import plugins as _plugins
 
 _options = _yaml.safe_load({text!r})["policy"]
 _plugin = _plugins.find("policies", _options.pop("use"))
-_policy = _plugin(_plugin.Options.model_validate(_options), base=Path.cwd())
+_policy = _plugin(_plugin.Options.model_validate(_options), base=_pathlib.Path.cwd())
 artifact = _policy.render(_policy.start())
 assert _policy.render(_policy.parse(artifact)) == artifact
 """
