@@ -177,7 +177,7 @@ def resume(path: Path, *, verify: bool) -> float:
     with Ledger.open(path) as ledger, ledger.drive(at_us=2):
         if verify:
             ledger.verify()
-        learner = Learner(make, Random.version, maximize=False)
+        learner = Learner(make, maximize=False)
         learner.restore(ledger)
         elapsed = time.perf_counter() - start
         assert learner.applied == ledger.counts()["TOLD"]

@@ -44,6 +44,15 @@ class OptimizerOptions(PluginOptions):
 
     seed: int = 0
 
+    def asks(self) -> frozenset[str]:
+        """What it wants to know of the campaign, and nobody has said: of ``trials`` (the budget) and
+        ``parallel`` (candidates in flight at most), those that it has fields for and that are None.
+
+        The core fills them in. From then on they are among what must not change while the campaign runs.
+        """
+        known = ("trials", "parallel")
+        return frozenset(name for name in known if getattr(self, name, 0) is None)
+
 
 @runtime_checkable
 class Optimizer(Protocol):
@@ -55,7 +64,8 @@ class Optimizer(Protocol):
 
     Options: ClassVar[type[OptimizerOptions]]
     version: ClassVar[str]
-    """Changes whenever the same tells would give other candidates; snapshots of another are not used."""
+    """Changes whenever the same tells would give other candidates; snapshots of another are not used. An
+    instance's may say more than its class's: what it is composed of."""
 
     space: Space
     group: int
@@ -89,6 +99,14 @@ class Optimizer(Protocol):
     def dump(self) -> State:
         """Arrays, numbers, strings; no pickle. Nothing in it is shared with the live object."""
         ...
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """An optimizer that has something to say about itself; ``blackopt check`` prints it."""
+
+    reason: str
+    """One line; empty where there is nothing to say."""
 
 
 @runtime_checkable
@@ -172,8 +190,8 @@ class Source(Protocol):
     MetricOptions: ClassVar[type[PluginOptions]]
     """What an entry of ``measure.metrics`` may say to this source beside the core's keys, such as a query.
 
-    A field that is named as one of the core's keys (``kind``, ``window``, ``day``) is no key of its own: it is
-    given what the core read there, durations in microseconds.
+    A field that is named as one of the core's keys (``kind``, ``window``, ``day``) is no key of its own: it
+    is given what the core read there, durations in microseconds.
     """
 
     def __init__(

@@ -2,8 +2,9 @@
 
 The document is what was written, in canonical units: ``24h`` is ``1d``, a key of the core that is set to its
 default is left out, and so is every default that was not written. So an upgrade that adds an option with a
-default changes no document, while any edit of a meaning does. References to secrets stay as written: rotating
-a secret is no edit.
+default changes no document, while any edit of a meaning does. What an optimizer asks of the core (``trials``,
+``parallel``) is recorded as its option: an edit of the budget must not become another optimizer. References
+to secrets stay as written: rotating a secret is no edit.
 """
 
 from __future__ import annotations

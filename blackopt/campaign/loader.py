@@ -26,7 +26,7 @@ from blackopt.campaign.schema import (
     Schedule,
 )
 from blackopt.campaign.secrets import References
-from blackopt.campaign.sections import Sections, core_section
+from blackopt.campaign.sections import Sections, core_section, informed
 from blackopt.campaign.specs import (
     CampaignSpec,
     Document,
@@ -182,7 +182,8 @@ class _Campaign:
         policy = plugins.pop("policy")
         if not (head and clock and policy and optimizer and core.objective and core.budget):
             raise RuntimeError("a section is missing, and no problem was recorded")  # a fault of this module
-        document = self._document(head, core)
+        optimizer, told = informed(optimizer, trials=core.budget.trials, parallel=core.max_in_flight)
+        document = self._document(head, core, told)
         return self._assemble(head, form, clock, policy, optimizer, plugins, measure, core, document)
 
     def _top_level(self) -> None:
@@ -241,11 +242,12 @@ class _Campaign:
             metrics[name] = core or Metric(kind="value")
         return metrics
 
-    def _document(self, head: Head, core: Core) -> Document:
+    def _document(self, head: Head, core: Core, told: Document) -> Document:
         result: Document = documents.dump(head)
         for key in ("clock", "policy", "optimizer", "push", "evaluate"):
             if key in self.data:
                 result[key] = self.data[key]
+        result["optimizer"] = {**result["optimizer"], **told}
         if "measure" in self.data:
             result["measure"] = documents.dump_measure(self.data["measure"], self._metrics() or {})
         for key in ("objective", "traffic", "budget", "schedule", "promotion"):

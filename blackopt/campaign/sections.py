@@ -171,6 +171,15 @@ class Sections:
         return validate(model, expanded, path, self.findings, foreign=True, beside=beside)
 
 
+def informed(optimizer: OptimizerSection, *, trials: int, parallel: int) -> tuple[OptimizerSection, Document]:
+    """The optimizer told what it asks of the core and the campaign does not say, and what that is by key."""
+    known = {"trials": trials, "parallel": parallel}
+    told: Document = {name: known[name] for name in sorted(optimizer.options.asks())}
+    if not told:
+        return optimizer, told
+    return OptimizerSection(optimizer.use, optimizer.options.model_copy(update=told)), told
+
+
 def core_section(
     model: type[Section], data: Any, path: KeyPath, findings: Findings, references: References
 ) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from blackopt.campaign import load
 from blackopt.cli.output import Output, as_json, as_table, complain, plural
 from blackopt.errors import BlackoptError
-from blackopt.protocols import Evaluator, Source, Target
+from blackopt.protocols import Evaluator, Explained, Optimizer, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
 
@@ -23,11 +23,7 @@ def check(path: Path, output: Output) -> None:
     with Parts(spec) as parts:
         space = parts.policy.space
         done.append(("policy", spec.policy.use, plural(space.size, "dimension")))
-        learner = parts.learner()
-        group = learner.optimizer.group
-        done.append(
-            ("optimizer", spec.optimizer.use, f"ready, asks in groups of {group}" if group > 1 else "ready")
-        )
+        done.append(("optimizer", spec.optimizer.use, _ready(parts.learner().optimizer)))
         builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator]]] = []
         if spec.push is not None and spec.measure is not None:
             builders = [("push", spec.push.use, parts.target), ("measure", spec.measure.use, parts.source)]
@@ -60,3 +56,10 @@ def check(path: Path, output: Output) -> None:
         complain(failure)
     if failures:
         raise failures[-1]
+
+
+def _ready(optimizer: Optimizer) -> str:
+    """What it asks in, and what it says about itself."""
+    groups = f", asks in groups of {optimizer.group}" if optimizer.group > 1 else ""
+    said = optimizer.reason if isinstance(optimizer, Explained) else ""
+    return f"ready{groups}" + (f"; {said}" if said else "")

@@ -130,8 +130,9 @@ class BaseOptimizer(ABC):
         return [self._ask_one() for _ in range(n)]
 
     def _ask_one(self) -> Candidate:
-        number, version = self._asked, self._updates
+        number = self._asked
         vector = self.space.clip(self._draw(number))
+        version = self._updates
         self._pending[number] = (version, vector)
         self._asked += 1
         return Candidate(number, version, vector.copy())
@@ -221,16 +222,16 @@ class BaseOptimizer(ABC):
             UsageError: the state is of another version of the algorithm, of other options, or of another
                 space.
         """
-        if state.get("version") != cls.version:
-            raise UsageError(
-                f"{cls.__name__}.load: state has version {state.get('version')!r}, this is {cls.version!r}"
-            )
         if state["options"] != options.model_dump(mode="json"):
             raise UsageError(
                 f"{cls.__name__}.load: state was made with options {state['options']}, got {options}"
             )
         state = _copy(state)
         self = cls(space, state["start"], options)
+        if state.get("version") != self.version:
+            raise UsageError(
+                f"{cls.__name__}.load: state has version {state.get('version')!r}, this is {self.version!r}"
+            )
         self._asked, self._updates = state["asked"], state["updates"]
         pending = state["pending"]
         for number, version, vector in zip(

@@ -133,7 +133,7 @@ class Parts:
         section = self.spec.optimizer
         cls = cast("type[Optimizer]", plugins.find("optimizers", section.use))
         make = optimizer_maker(cls, self.policy.space, self.policy.start(), cast("Any", section.options))
-        return Learner(make, cls.version, maximize=self.spec.objective.maximizes)
+        return Learner(make, maximize=self.spec.objective.maximizes)
 
     def _keep(self, part: Connector) -> Connector:
         self._closing.callback(part.close)
@@ -157,9 +157,8 @@ def open_ledger(spec: CampaignSpec, *, read_only: bool = False) -> Ledger:
 
 def create_ledger(spec: CampaignSpec, parts: Parts, at_us: int) -> Ledger:
     """A new ledger for the campaign."""
-    cls = cast("type[Optimizer]", plugins.find("optimizers", spec.optimizer.use))
-    campaign = NewCampaign(spec.name, spec.canonical, spec.sha256, spec.optimizer.use, cls.version)
-    parts.learner()  # an optimizer that cannot be built must not leave a ledger behind
+    version = parts.learner().version  # an optimizer that cannot be built must not leave a ledger behind
+    campaign = NewCampaign(spec.name, spec.canonical, spec.sha256, spec.optimizer.use, version)
     return Ledger.create(spec.ledger, campaign, at_us=at_us)
 
 

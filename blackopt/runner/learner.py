@@ -49,9 +49,10 @@ class Learner:
         diverged: trials whose replayed candidate differs from the recorded one.
     """
 
-    def __init__(self, make: MakeOptimizer, version: str, *, maximize: bool) -> None:
-        self._make, self.version, self._sign = make, version, -1.0 if maximize else 1.0
+    def __init__(self, make: MakeOptimizer, *, maximize: bool) -> None:
+        self._make, self._sign = make, -1.0 if maximize else 1.0
         self.optimizer = make(None)
+        self.version = self.optimizer.version
         self.applied = 0
         self.asked = 0
         self.diverged: list[int] = []
