@@ -74,18 +74,21 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="delete what an earlier run left there")
     arguments = parser.parse_args()
     directory = arguments.directory or Path("runs") / f"retention-{arguments.seed}"
+    quiet = () if sys.stderr.isatty() else ("--quiet",)  # in a file, the progress would be 2,000 lines
     campaign = prepare(directory, fresh=arguments.fresh)
     with running_app(directory, arguments.seed, secrets.token_hex(16)) as environment:
-        if code := blackopt("run", campaign, environment, "--quiet"):
+        print("A simulated app with 20,000 new users a day, and a campaign on it. It takes about a minute.")
+        if code := blackopt("run", campaign, environment, *quiet):
             return code
         # 1 or 3: the recommendation was not proved, or a guardrail stopped it. That is a result too.
-        if (code := blackopt("promote", campaign, environment, "--quiet")) not in (0, 1, 3):
+        if (code := blackopt("promote", campaign, environment, *quiet)) not in (0, 1, 3):
             return code
         if code := blackopt("report", campaign, environment):
             return code
         loaded = Campaign.load(campaign, env=environment)
         for line in told(loaded, f"http://127.0.0.1:{environment['APP_PORT']}"):
             print(line)
+        print()
         for name, path in (
             ("campaign", campaign),
             ("ledger", loaded.ledger),

@@ -65,16 +65,16 @@ def _stops(ledger: Ledger) -> Iterator[str]:
     trials = ledger.trials(role=Role.SEARCH)
     stopped = [trial for trial in trials if trial.cause.startswith(BREACH)]
     withdrawn = {
-        event.data["first"]: event.at_us
+        int(str(event.data["first"])): event.at_us
         for event in ledger.events()
         if event.kind == "close" and str(event.data["cause"]).startswith(BREACH)
     }
-    for cause in list(dict.fromkeys(trial.cause for trial in stopped))[:3]:
-        numbers = [trial.number for trial in stopped if trial.cause == cause]
-        names = " and its twin ".join(f"t{number}" for number in numbers)
-        when = f"withdrawn {_date(at_us, hours=True)}" if (at_us := withdrawn.get(numbers[0])) else "refused"
-        yield f"  {names} {when}: {cause.removeprefix(BREACH)}"
-    yield f"  {len(stopped)} of {len(trials)} candidates were stopped, the first ones above"
+    in_search = [number for number in withdrawn if ledger.trial(number).role is Role.SEARCH]
+    for first in in_search[:3]:
+        cause = ledger.trial(first).cause
+        names = " and its twin ".join(f"t{trial.number}" for trial in stopped if trial.cause == cause)
+        yield f"  {names} withdrawn {_date(withdrawn[first], hours=True)}: {cause.removeprefix(BREACH)}"
+    yield f"  {len(stopped)} of {len(trials)} candidates were stopped in all"
 
 
 def _promotion(ledger: Ledger) -> Iterator[str]:
@@ -91,10 +91,10 @@ def _promotion(ledger: Ledger) -> Iterator[str]:
             who = "former incumbent" if trial.role is Role.HOLDBACK else "recommendation"
             text = f"{trial.role}: {share:.0%} get the {who}"
             moves.append((windows[trial.window or 0].start_us, 1, "", text))
-    said = ""
-    for at_us, _, state, text in sorted(moves):
-        yield f"  {_date(at_us)}  {state:<9} {text if text != said else ''}".rstrip()
-        said = text or said
+    proved = ""
+    for at_us, is_window, state, text in sorted(moves):
+        yield f"  {_date(at_us)}  {state:<9} {text if text != proved else ''}".rstrip()
+        proved = proved if is_window else text or proved
 
 
 def _serves(address: str, name: str) -> Configuration:
