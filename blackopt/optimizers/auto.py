@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Noise = Literal["none", "some", "strong"]
 
+_BREEDERS = 8  # a population of fewer is no choice of parents
+
 
 class AutoOptions(OptimizerOptions):
     """Options of ``auto``.
@@ -127,7 +129,7 @@ RULES: tuple[Rule, ...] = (
         "ga",
         lambda t: t.choices > 0,
         "choices have no slope to follow, and breeding needs none",
-        lambda t: {"population": t.population},
+        lambda t: {"population": max(_BREEDERS, t.population)},
     ),
     Rule(
         "surrogate",
@@ -140,7 +142,7 @@ RULES: tuple[Rule, ...] = (
         "ga",
         lambda t: 2 * t.integers > t.n,
         "most parameters are integers: between two of them there is no slope to follow",
-        lambda t: {"population": t.population},
+        lambda t: {"population": max(_BREEDERS, t.population)},
     ),
     Rule(
         "cma-es",
