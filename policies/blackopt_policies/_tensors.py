@@ -84,11 +84,13 @@ class Tensor:
         name: in the model.
         values: (n,) where they start.
         dtype: the type they are stored in, one of :data:`blackopt_policies._floats.TYPES`.
+        size: what numbers of this tensor are typically like, where all of them are zero; 0 if nobody knows.
     """
 
     name: str
     values: Vector
     dtype: str = "float32"
+    size: float = 0.0
 
 
 class Tuned:
@@ -113,7 +115,7 @@ class Tuned:
         chosen = _choose(tensors, options, {} if others is None else others)
         self.tensors = {tensor.name: tensor for tensor, _ in chosen}
         self._bounds = {tensor.name: how.bounds for tensor, how in chosen if how.bounds is not None}
-        common = _size(np.concatenate([tensor.values for tensor, _ in chosen]))
+        common = size_of(np.concatenate([tensor.values for tensor, _ in chosen]))
         blocks: list[Block] = []
         for tensor, how in chosen:
             name, values = tensor.name, tensor.values
@@ -124,7 +126,8 @@ class Tuned:
                 starts = zip(_places(tensor), values.tolist(), strict=True)
                 blocks.extend(FloatBlock(place, *how.bounds, start=start) for place, start in starts)
             else:
-                scale = how.scale if isinstance(how.scale, float) else _size(values) or common or 1.0
+                auto = size_of(values) or tensor.size or common or 1.0
+                scale = how.scale if isinstance(how.scale, float) else auto
                 blocks.append(WeightsBlock(name, values.size, scale=scale, start=values))
         self.space = Space(blocks)
 
@@ -264,9 +267,7 @@ def _choose(
             if pattern in others:
                 raise UsageError(f"policy.{key}: {pattern!r} holds {others[pattern]}, which cannot be tuned")
             if not any(_fits(name, pattern) for name in names):
-                raise UsageError(
-                    f"policy.{key}: {pattern!r} fits nothing in the model{_hint(pattern, names)}"
-                )
+                raise UsageError(f"policy.{key}: {pattern!r} fits nothing in the model{hint(pattern, names)}")
     chosen = []
     for tensor in tensors:
         if not tensor.values.size or any(_fits(tensor.name, pattern) for pattern in options.freeze):
@@ -283,7 +284,8 @@ def _fits(name: str, pattern: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern)
 
 
-def _hint(pattern: str, names: Sequence[str]) -> str:
+def hint(pattern: str, names: Sequence[str]) -> str:
+    """What to say to a pattern that fits none of the names: the nearest of them, or the first few."""
     close = difflib.get_close_matches(pattern, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
@@ -295,7 +297,7 @@ def _places(tensor: Tensor) -> list[str]:
     return [f"{tensor.name}[{i}]" for i in range(tensor.values.size)]
 
 
-def _size(values: Vector) -> float:
+def size_of(values: Vector) -> float:
     """The power of two nearest to the root mean square, 0 of nothing but zeros.
 
     A power of two, because dividing by it is exact.
