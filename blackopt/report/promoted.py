@@ -23,13 +23,16 @@ def promoted(ledger: Ledger, found: Standing | None, show: Show) -> str:
     """
     if found is None:
         return ""
-    rows = []
+    rows: list[list[str]] = []
+    said = ""
     for event in ledger.events():
         about = event.data.get("number" if event.kind == "promotion" else "promotion")
         if event.kind in ("promotion", "incumbent") and about == found.number:
             state = PromotionState(str(event.data["state"]))
             at = datetime.fromtimestamp(event.at_us / 1e6, UTC)
-            rows.append([f"{at:%Y-%m-%d %H:%M}", WORDS[state], escape(str(event.data.get("cause", "")))])
+            cause = str(event.data.get("cause", ""))
+            rows.append([f"{at:%Y-%m-%d %H:%M}", WORDS[state], "" if cause == said else escape(cause)])
+            said = cause
     lines = [f"{found.looks} of at most {found.of_looks} looks; {found.steps} of {found.of_steps} ramp steps"]
     if found.decision is not None:
         lines.append(f"z {found.decision.z:.2f} where {found.decision.bound:.2f} was needed")
