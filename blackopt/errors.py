@@ -8,6 +8,7 @@ BlackoptError
 │   ├── OutcomeUnknown      a request was sent and not answered: send it again with the same key
 │   └── LockHeld            another process drives this campaign
 ├── TrialError              withdraw this trial and go on
+│   └── ArtifactError       an artifact is damaged, missing, or of another format or base
 ├── GuardrailStop           a person must look                      exit 3
 └── FatalError              stop; a person must mend something      exit 1
     ├── LedgerError         the ledger refuses, or cannot be trusted
@@ -111,6 +112,10 @@ class LockHeld(RetriableError):
 
 class TrialError(BlackoptError):
     """This trial cannot go on; the campaign can."""
+
+
+class ArtifactError(TrialError):
+    """An artifact is damaged, missing, or of another format or base; nothing was made of it."""
 
 
 class GuardrailStop(BlackoptError):
