@@ -25,7 +25,7 @@ from retention_app.pipeline import FEATURES, INCUMBENT, Configuration
 
 METRIC = "retention_d7"
 ADJUSTED, PLAIN = kind("mean", cuped=True), kind("mean")
-APART = 3
+APART = 7
 """Days by which windows are apart at most, so that the search has hardly moved meanwhile."""
 
 
@@ -188,7 +188,7 @@ def _twins(ledger: Ledger) -> str:
     share = 1.0 - statistics.variance(same) / statistics.variance(apart)
     return (
         f"twins: {share:.0%} less variance of the difference of two candidates that are served in the same"
-        f" window, instead of up to {APART} days apart"
+        f" window, instead of up to a week apart"
     )
 
 

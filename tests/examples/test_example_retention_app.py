@@ -193,13 +193,15 @@ def test_an_adopted_incumbent_is_what_the_control_gets_and_the_journal_brings_it
     assert changed <= control
 
 
-def test_another_seed_is_another_log_and_is_refused_on_the_same_directory(
+def test_another_seed_or_incumbent_is_refused_on_the_same_directory(
     app: SimpleNamespace, tmp_path: Path
 ) -> None:
     first = app.world.World(tmp_path, seed=3, users=400)
     first.close()
     with pytest.raises(app.log.OtherRunError, match="another directory"):
         app.world.World(tmp_path, seed=4, users=400)
+    with pytest.raises(app.log.OtherRunError, match="another directory"):
+        app.world.World(tmp_path, seed=3, users=400, incumbent=app.truth.optimum())
     units = [app.cohort.Cohort(seed, 19_723, 50).arrivals.tolist() for seed in (3, 4)]
     assert units[0] != units[1]
 
@@ -571,6 +573,16 @@ def test_there_is_something_to_gain_and_something_to_lose(app: SimpleNamespace) 
     assert best.retention_d1 < incumbent.retention_d1
     # A finished slate is a good one.
     assert best.finished_d1 > incumbent.finished_d1 > noisy.finished_d1
+
+
+def test_weekends_are_better_than_tuesdays_and_everything_drifts(app: SimpleNamespace) -> None:
+    tuesday, saturday = 19_724, 19_728
+    assert app.behaviour.season(saturday) > app.behaviour.season(tuesday) + 0.1
+    assert abs(app.behaviour.season(tuesday + 28) - app.behaviour.season(tuesday)) > 0.02
+    arm = 0.9 * 0.8 / 16 * 20_000
+    share = app.truth.expected(app.pipeline.INCUMBENT, sample=6_000).retention_d7
+    assert round(arm, -2) == 900
+    assert round(100 * math.sqrt(share * (1 - share) / arm), 1) == 1.3
 
 
 def test_the_declared_surrogate_is_what_the_earlier_tests_show(app: SimpleNamespace) -> None:
