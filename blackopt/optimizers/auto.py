@@ -89,12 +89,11 @@ class Task:
         )
 
     def __str__(self) -> str:
-        kinds = [f"{k} {what}{'s' if k > 1 else ''}" for k, what in
-                 ((self.choices, "choice"), (self.integers, "integer")) if k]  # fmt: skip
+        kinds = [_count(k, what) for k, what in ((self.choices, "choice"), (self.integers, "integer")) if k]
         among = f" ({', '.join(kinds)} among the parameters)" if kinds else ""
         return (
-            f"{self.n} coordinates{among}, {self.trials} trials, {self.parallel} in flight, "
-            f"{'no' if self.noise == 'none' else self.noise} noise"
+            f"{_count(self.n, 'coordinate')}{among}, {_count(self.trials, 'trial')}, "
+            f"{self.parallel} in flight, {'no' if self.noise == 'none' else self.noise} noise"
         )
 
     @property
@@ -103,6 +102,10 @@ class Task:
         fewer than are in flight as long as that leaves ten updates; even."""
         wanted = math.sqrt(self.trials) * (2 if self.noise == "strong" else 1)
         return max(4, round(max(wanted, min(self.parallel, self.trials / 10)) / 2) * 2)
+
+
+def _count(k: int, what: str) -> str:
+    return f"{k} {what}" if k == 1 else f"{k} {what}s"
 
 
 @dataclass(frozen=True, slots=True)

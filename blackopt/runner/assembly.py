@@ -222,11 +222,21 @@ def _missing(spec: CampaignSpec, section: str) -> ConfigurationError:
 
 
 def _edited(spec: CampaignSpec, ledger: Ledger) -> ConfigurationError:
-    lines = changes(json.loads(ledger.campaign.config), spec.document)
+    old = json.loads(ledger.campaign.config)
+    lines = changes(old, spec.document)
     return ConfigurationError(
         "the campaign was edited after it started",
         where=f"{spec.file}, against {ledger.path}",
         why="; ".join(lines),
         safe="nothing was pushed; the ledger is unchanged",
-        next_step="undo the edit, or start the edited campaign anew under another `name` (and `ledger`)",
+        next_step="undo the edit, or start the edited campaign anew under another `name` (and `ledger`)"
+        + _keeping(old["optimizer"], spec.document["optimizer"]),
     )
+
+
+def _keeping(old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    """How a budget may be edited although the optimizer was made for it."""
+    told = [
+        f"`{key}: {old[key]}`" for key in ("trials", "parallel") if key in old and old[key] != new.get(key)
+    ]
+    return f"; a budget may be edited: write {' and '.join(told)} under `optimizer`" if told else ""
