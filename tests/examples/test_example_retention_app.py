@@ -621,12 +621,13 @@ def test_what_was_browsed_before_explains_a_realistic_part_of_day_7(simulated: S
         arms = {arm: dict(zip(names, map(float, row), strict=False)) for arm, row in rows.items()}
         for arm, stats in arms.items():
             if arm != "control":
-                se = [
+                adjusted, plain = (
                     kind("mean", cuped=cuped).effect(stats, arms["control"], relative=True).se
                     for cuped in (True, False)
-                ]
-                assert None not in se
-                remains.append((se[0] / se[1]) ** 2)
+                )
+                assert adjusted is not None
+                assert plain is not None
+                remains.append((adjusted / plain) ** 2)
     assert 0.10 < 1 - float(np.mean(remains)) < 0.30
 
 
