@@ -120,8 +120,8 @@ class Lora(ModelPolicy):
     def _size(self, name: str, sizes: Mapping[str, float], factor: float) -> float:
         """The size of B's numbers at which the change is as large as W.
 
-        Each number of (alpha / rank) B A is a sum of ``rank`` products: ``factor`` = alpha / sqrt(rank) times the
-        sizes of B and of A.
+        Each number of (alpha / rank) B A is a sum of ``rank`` products, so of size ``factor`` = alpha /
+        sqrt(rank) times the sizes of B and of A.
         """
         module, _, which = name.removesuffix(_SUFFIX).rpartition(".")
         if which != "lora_B":
