@@ -113,7 +113,7 @@ class Guard:
         treatment = self._estimate(metric, mine)
         if treatment is None or (treatment.se is None and kind.name != "value"):
             return None  # one unit, or sums that no units have: nothing is known of its spread
-        events = _events(kind, mine)
+        events = events_of(kind, mine)
         return judge(
             rule.bound,
             treatment,
@@ -122,7 +122,7 @@ class Guard:
             expected_units=rule.spec.expected_units,
             min_units=rule.spec.min_units,
             min_events=rule.spec.min_events,
-            events=None if events is None else (events, _events(kind, theirs)),
+            events=None if events is None else (events, events_of(kind, theirs)),
             percent=kind.percent,
         )
 
@@ -230,11 +230,12 @@ def standing_still(
             yield Notice("constant", text, {"metric": metric, "value": value, "arms": len(found)})
 
 
-def _events(kind: Kind, stats: Stats) -> float | None:
+def events_of(kind: Kind, stats: Stats) -> float | None:
+    """Units that had an event; None where this kind, or this source, does not count them."""
     try:
         return kind.events(stats)
     except MetricError:
-        return None  # this kind, or this source, does not count them
+        return None
 
 
 def _history(

@@ -11,8 +11,9 @@ from blackopt.ledger import Ledger
 from blackopt.ledger.rows import PromotionRow, ReadingRow, TellRow, TrialRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.guardrails import parse_bound
-from blackopt.metrics.kinds import Kind, Stats
+from blackopt.metrics.kinds import Stats
 from blackopt.metrics.promotion import Decision, Guardrail, GuardrailLook, Look, Plan, decide, unbiased
+from blackopt.runner.guard import events_of
 from blackopt.runner.judge import Judge
 from blackopt.types import CONTROL, Estimate, Role, Status
 
@@ -122,17 +123,10 @@ def _compared(judge: Judge, metric: str, trial: TrialRow, rows: Sequence[Reading
         arm: kind.pool([r.reading.stats for r in rows if (r.reading.metric, r.reading.arm) == (metric, arm)])
         for arm in (trial.arm, CONTROL)
     }
-    events = _events(kind, arms[trial.arm])
+    events = events_of(kind, arms[trial.arm])
     return GuardrailLook(
         kind.estimate(arms[trial.arm]),
         # Only a bound relative to the control needs it, and says so.
         kind.estimate(arms[CONTROL]) if kind.units(arms[CONTROL]) > 0 else None,
-        None if events is None else (events, _events(kind, arms[CONTROL])),
+        None if events is None else (events, events_of(kind, arms[CONTROL])),
     )
-
-
-def _events(kind: Kind, stats: Stats) -> float | None:
-    try:
-        return kind.events(stats)
-    except MetricError:
-        return None  # this kind, or this source, does not count them
