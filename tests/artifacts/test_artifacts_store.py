@@ -156,47 +156,39 @@ def announced(output: str) -> set[str]:
     return set(held)
 
 
-def begin(worker: subprocess.Popen[str]) -> str:
-    """Its first two lines: it is past its start, and in the middle of something."""
-    assert worker.stdout is not None
-    return worker.stdout.readline() + worker.stdout.readline()
-
-
 def test_two_processes_are_killed_anywhere_and_nothing_that_is_held_is_lost(tmp_path: Path) -> None:
     chance = random.Random(5)
-    collected = 0
+    folder = tmp_path / "store"
     for number in range(10):
-        script = [sys.executable, "-c", WORKER, str(tmp_path)]
-        workers = [
-            subprocess.Popen(
-                [*script, f"w{number}{side}", f"{number}{side}"], stdout=subprocess.PIPE, text=True
-            )
-            for side in "ab"
-        ]
-        first = [begin(worker) for worker in workers]
-        time.sleep(chance.random() * 0.1)
+        logs = [tmp_path / f"{number}{side}" for side in "ab"]
+        workers = []
+        for log in logs:
+            with log.open("w") as out:
+                script = [sys.executable, "-c", WORKER, str(folder), f"w{log.name}", log.name]
+                workers.append(subprocess.Popen(script, stdout=out))
+        while not all(log.stat().st_size for log in logs):
+            assert all(worker.poll() is None for worker in workers)
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.1)  # both are in the middle of something
         for worker in workers:
             assert worker.poll() is None, "it ended by itself: an error of its own"
             worker.send_signal(signal.SIGKILL)
-        last = [worker.communicate(timeout=60)[0] for worker in workers]
-        outputs = [before + after for before, after in zip(first, last, strict=True)]
-        store = Store(tmp_path)
-        for output, side in zip(outputs, "ab", strict=True):
-            for name in announced(output):
+            worker.wait(timeout=60)
+        store = Store(folder)
+        for log in logs:
+            for name in announced(log.read_text()):
                 assert len(store.get(name)) == 60_000
-                assert f"w{number}{side}" in store.holders(name)
+                assert f"w{log.name}" in store.holders(name)
+        store.collect()
+        assert not list((folder / "partial").iterdir())
         for name in store:
             store.get(name)
-        collected += store.collect().artifacts
-        assert not list((tmp_path / "partial").iterdir())
-        for name in store:
             for holder in store.holders(name):
                 if len(holder) < 64:
                     store.unpin(name, holder)
-    store = Store(tmp_path)
     assert store.collect().artifacts > 0
     assert list(store) == []
-    assert not list((tmp_path / "pins").iterdir())
+    assert not list((folder / "pins").iterdir())
 
 
 @pytest.mark.parametrize("holder", ["", "a/b", "..", ".hidden", "x" * 129, "0" * 64, "ü"])
