@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blackopt.artifacts import safetensors
+from blackopt.errors import ArtifactError
 from blackopt.serving.answers import Refused
 from blackopt.types import Artifact
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
-_PREFIX = 8
 
 
 def merge(
@@ -38,32 +38,17 @@ def merge(
         Refused: not such an artifact, one for another base, or factors that do not fit the base's weights.
     """
     try:
-        factors, metadata = _read(artifact.body)
+        factors, metadata = safetensors.read(artifact.body)
         if metadata["base_sha256"] != base_sha256:
             raise Refused(f"the factors are for the base {metadata['base_sha256']}, not for {base_sha256}")
         scale = float(metadata["alpha"]) / float(metadata["rank"])
         merged = dict(base)
         for key in [key for key in factors if key.endswith(_A)]:
             name = key.removeprefix(prefix).removesuffix(_A) + ".weight"
-            change = scale * (factors[key.removesuffix(_A) + _B] @ factors[key])
+            change = scale * (factors[key.removesuffix(_A) + _B].astype(np.float64) @ factors[key])
             if change.shape != base[name].shape or not np.isfinite(change).all():
                 raise Refused(f"{name}: expected a finite change of shape {base[name].shape}")
             merged[name] = (base[name] + change).astype(base[name].dtype)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ArtifactError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"not the factors of this base: {type(error).__name__}: {error}") from error
     return merged
-
-
-def _read(body: bytes) -> tuple[dict[str, NDArray[np.float64]], dict[str, str]]:
-    """Tensors of a safetensors file of float32, and its metadata."""
-    end = _PREFIX + int.from_bytes(body[:_PREFIX], "little")
-    header = json.loads(body[_PREFIX:end])
-    metadata = header.pop("__metadata__")
-    tensors = {}
-    for name, entry in header.items():
-        if entry["dtype"] != "F32":
-            raise ValueError(f"{name}: expected F32, got {entry['dtype']}")
-        first, last = entry["data_offsets"]
-        numbers = np.frombuffer(body[end + first : end + last], dtype="<f4")
-        tensors[name] = numbers.astype(np.float64).reshape(entry["shape"])
-    return tensors, metadata

@@ -1,6 +1,8 @@
-"""The safetensors format: eight bytes of length, a JSON header, and the numbers of every tensor.
+"""Where the tensors of a safetensors file stand: eight bytes of length, a JSON header, and all numbers.
 
-Written from the format's description at https://github.com/huggingface/safetensors#format.
+Written from the format's description at https://github.com/huggingface/safetensors#format. Unlike
+:mod:`blackopt.artifacts.safetensors`, which reads arrays, this finds places, so that some numbers can be
+replaced and the rest stays to the byte, also of types that numpy does not have.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from blackopt.errors import UsageError
 from blackopt.types import Vector
-from blackopt_policies._floats import numbers, raw
+from blackopt_policies._floats import numbers
 
 FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 """The format's names of the types that can be tuned."""
@@ -62,20 +64,6 @@ def floats(body: bytes, found: Mapping[str, Entry]) -> Iterator[tuple[str, str, 
         if entry.dtype in FLOATS:
             dtype = FLOATS[entry.dtype]
             yield name, dtype, numbers(body[entry.place], dtype)
-
-
-def build(tensors: Mapping[str, tuple[tuple[int, ...], Vector]], metadata: Mapping[str, str]) -> bytes:
-    """A file of float32 tensors: shape and numbers by name."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    chunks: list[bytes] = []
-    at = 0
-    for name, (shape, values) in tensors.items():
-        chunks.append(raw(values, "float32"))
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [at, at + len(chunks[-1])]}
-        at += len(chunks[-1])
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _PREFIX)  # numbers begin at a multiple of eight
-    return b"".join([len(text).to_bytes(_PREFIX, "little"), text, *chunks])
 
 
 def _entry(value: Mapping[str, Any], end: int) -> Entry:

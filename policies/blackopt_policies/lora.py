@@ -18,11 +18,12 @@ import numpy as np
 from pydantic import Field
 
 from blackopt import noise
+from blackopt.artifacts import safetensors
 from blackopt.errors import UsageError
 from blackopt.protocols import PluginOptions
 from blackopt.types import Vector
 from blackopt_policies._floats import numbers, rounded
-from blackopt_policies._safetensors import FLOATS, Entry, build, entries, floats
+from blackopt_policies._safetensors import FLOATS, Entry, entries, floats
 from blackopt_policies._tensors import (
     ModelOptions,
     ModelPolicy,
@@ -73,6 +74,7 @@ class Lora(ModelPolicy):
     """
 
     Options: ClassVar[type[PluginOptions]] = LoraOptions
+    media_type = safetensors.MEDIA_TYPE
 
     def __init__(self, options: LoraOptions, *, base: Path) -> None:
         path = base / options.model
@@ -105,8 +107,11 @@ class Lora(ModelPolicy):
     def write(self, values: Mapping[str, Vector]) -> bytes:
         """The file of all factors, of which these are the tuned ones."""
         every = {**self._values, **values}
-        tensors = {self._prefix + name: (shape, every[name]) for name, shape in self._shapes.items()}
-        return build(tensors, self._metadata)
+        shapes = self._shapes.items()
+        tensors = {
+            self._prefix + name: every[name].astype(np.float32).reshape(shape) for name, shape in shapes
+        }
+        return safetensors.write(tensors, self._metadata)
 
     def read(self, body: bytes) -> dict[str, Vector]:
         """The numbers of the tuned factors.

@@ -1,6 +1,6 @@
 """Any PyTorch module as its safetensors state dict: some tensors move, the rest stays byte for byte.
 
-torch itself is not needed here, nor the safetensors library: the format is read as it is written down.
+torch itself is not needed here, nor the safetensors library.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from blackopt.artifacts.safetensors import MEDIA_TYPE
 from blackopt.errors import UsageError
 from blackopt.protocols import PluginOptions
 from blackopt.types import Vector
@@ -36,6 +37,7 @@ class Torch(ModelPolicy):
     """
 
     Options: ClassVar[type[PluginOptions]] = TorchOptions
+    media_type = MEDIA_TYPE
 
     def __init__(self, options: TorchOptions, *, base: Path) -> None:
         path = base / options.model
