@@ -7,8 +7,7 @@
 
 A file appears under its name when it is whole and on the disk (written beside, fsync, rename, fsync of the
 directory), so a process may be killed anywhere. The lock is the kernel's and goes with the process that held
-it; the directory belongs on a local disk. What is pinned is never collected; a delta pins its base as long as it
-is there itself.
+it; the directory belongs on a local disk. What is pinned is never collected; a delta pins its base.
 """
 
 from __future__ import annotations
