@@ -67,25 +67,28 @@ def test_what_is_no_candidate_is_refused(case: dict[str, Any]) -> None:
     assert raised.value.next_step
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The C reference, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler on this machine: the vectors were not checked in C")
-    program = tmp_path_factory.mktemp("keyed") / "keyed"
-    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
+@pytest.fixture(scope="module", params=["here", "aarch64"])
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of the C reference, for this processor and for one with other instructions."""
+    compiler, emulator = {
+        "here": (shutil.which("cc"), None),
+        "aarch64": (shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")),
+    }[request.param]
+    if compiler is None or (request.param != "here" and emulator is None):
+        pytest.skip(f"no C compiler or emulator for {request.param}: the vectors were not checked there")
+    program = str(tmp_path_factory.mktemp("keyed") / "keyed")
+    flags = ["-std=c99", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
     subprocess.run([compiler, *flags, FOLDER / "keyed.c", "-lm", "-o", program], check=True, timeout=120)
-    return str(program)
+    return [program] if emulator is None else [emulator, program]
 
 
-def run_c(program: str, *arguments: object, data: bytes = b"") -> list[str]:
-    run = subprocess.run([program, *map(str, arguments)], input=data, capture_output=True, timeout=120)
+def run_c(program: list[str], *arguments: object, data: bytes = b"") -> list[str]:
+    run = subprocess.run([*program, *map(str, arguments)], input=data, capture_output=True, timeout=120)
     assert run.returncode == 0, arguments
     return run.stdout.decode().split()
 
 
-def test_c_computes_the_vectors(reference: str) -> None:
+def test_c_computes_the_vectors(reference: list[str]) -> None:
     for case in VECTORS["noise"]:
         kind = int(Kind[case["kind"].upper()])
         count = len(case["numbers"])
@@ -98,7 +101,7 @@ def test_c_computes_the_vectors(reference: str) -> None:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_c_computes_the_same_bits_for_many_numbers(reference: str, kind: Kind) -> None:
+def test_c_computes_the_same_bits_for_many_numbers(reference: list[str], kind: Kind) -> None:
     n = 100_000  # 15,000 of them in the tails, over several chunks
     found = run_c(reference, "noise", 11, WORD, int(kind), 16_379, n)
     assert found == bits(draw(11, WORD, n, offset=16_379, kind=kind))
