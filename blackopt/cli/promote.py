@@ -64,7 +64,7 @@ def for_people(campaign: Campaign, found: Standing) -> Mapping[str, object]:
     facts: dict[str, object] = {
         "promotion": found.number,
         "state": found.text,
-        "test": f"{found.looks} of at most {found.of_looks} looks",
+        "test": f"{found.looks} of at most {found.of_looks} looks{_decided(found)}",
     }
     if decision := found.decision:
         low, high = (_effect(bound, relative=relative) for bound in decision.interval)
@@ -84,6 +84,11 @@ def for_people(campaign: Campaign, found: Standing) -> Mapping[str, object]:
     if found.holdback is not None:
         facts["holdback"] = f"the former incumbent: {_effect(found.holdback.value, relative=relative)}"
     return facts
+
+
+def _decided(found: Standing) -> str:
+    later = found.decided is not None and found.decided < found.looks
+    return f" (decided after {found.decided}, the rest came in later)" if later else ""
 
 
 def _alpha(campaign: Campaign) -> float:

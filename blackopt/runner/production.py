@@ -14,7 +14,7 @@ from blackopt.campaign import CampaignSpec
 from blackopt.errors import RetriableError
 from blackopt.ledger import Driver
 from blackopt.ledger.readings import fault
-from blackopt.ledger.rows import Mode, NewTell, TrialState, WindowRow
+from blackopt.ledger.rows import IngestReport, Mode, NewTell, TrialState, WindowRow
 from blackopt.protocols import Policy, Source, Target
 from blackopt.runner.guard import twins, with_arm
 from blackopt.runner.judge import Judge
@@ -29,6 +29,14 @@ PAGE = 5_000
 """Readings per transaction when a poll returns many."""
 
 IN_TRAFFIC = (TrialState.PUSHING, TrialState.LIVE)
+
+WORDS = {
+    "late": "late (after the tell)",
+    "conflict": "contradicting an earlier one",
+    "quarantined": "of unknown arms",
+    "rejected": "impossible",
+}
+"""Why readings are set aside, for people."""
 
 
 @dataclass
@@ -166,14 +174,9 @@ class ProductionLane:
                     if isinstance(item, NoReading):
                         self.notify(Notice("trouble", f"{item.arm}: {item.cause}", {"arm": item.arm}))
                 report = self.driver.ingest(self.measure.use, readings, at_us=now_us)
-                if set_aside := report.late + report.conflict + report.quarantined + report.rejected:
-                    self.notify(
-                        Notice(
-                            "readings",
-                            f"window {window.number}: {set_aside} set aside ({report})",
-                            {"window": window.number},
-                        )
-                    )
+                if aside := self._set_aside(window, report):
+                    text = f"window {window.number}: set aside {aside}"
+                    self.notify(Notice("readings", text, {"window": window.number}))
                 for r in readings:
                     if r.window != window.number or r.arm not in arms:
                         continue  # set aside by the ledger: it says nothing about this window
@@ -186,6 +189,17 @@ class ProductionLane:
         # not known.
         marks = {m: min(known[m].values()) if m in known else 0 for m in self.judge.metrics}
         self.driver.polled(window.number, marks, at_us=now_us)
+
+    def _set_aside(self, window: WindowRow, report: IngestReport) -> str:
+        """What no tell will use, in words. After a tell from a surrogate, late readings are awaited."""
+        awaited = self.judge.surrogate is not None and window.role is Role.SEARCH
+        kinds = (
+            ("conflict", "quarantined", "rejected")
+            if awaited
+            else ("late", "conflict", "quarantined", "rejected")
+        )
+        found = {kind: getattr(report, kind) for kind in kinds}
+        return ", ".join(f"{count} {WORDS[kind]}" for kind, count in found.items() if count)
 
     # -- guard, close, withdraw ------------------------------------------------------------------------------
 

@@ -220,8 +220,8 @@ class Promoter:
         if len(found.lost) > plan_of(row).looks:
             why = f"{len(found.lost)} looks gave no value, the last because: {found.lost[-1]}"
             return self._move(row, PromotionState.REFUSED, why, now_us)
-        decision = found.decision
-        if decision is None or decision.outcome is Ruling.GO_ON:
+        decision = found.ruling
+        if decision is None:
             return False
         if decision.outcome is Ruling.PROMOTE:
             return self._move(row, PromotionState.RAMPING, decision.reason, now_us)

@@ -12,7 +12,16 @@ from blackopt.ledger.rows import PromotionRow, ReadingRow, TellRow, TrialRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.guardrails import parse_bound
 from blackopt.metrics.kinds import Stats
-from blackopt.metrics.promotion import Decision, Guardrail, GuardrailLook, Look, Plan, decide, unbiased
+from blackopt.metrics.promotion import (
+    Decision,
+    Guardrail,
+    GuardrailLook,
+    Look,
+    Plan,
+    Ruling,
+    decide,
+    unbiased,
+)
 from blackopt.runner.guard import events_of
 from blackopt.runner.judge import Judge
 from blackopt.types import CONTROL, Estimate, Role, Status
@@ -26,7 +35,10 @@ class Proof:
         valid: the looks that count.
         lost: why each look gave nothing that was told without a value, or without what a guardrail needs.
         waiting: looks that are not told.
-        decision: what follows; None before the first valid look.
+        decision: what all valid looks say together, those included that were still maturing when the test was
+            decided: the repeated interval holds at every look. None before the first.
+        ruling: what followed at the look at which the test ended; None while it goes on. Looks that are told
+            together are judged one after the other, as if each had come by itself.
         plan, looks: what it follows from.
     """
 
@@ -34,13 +46,15 @@ class Proof:
     lost: tuple[str, ...]
     waiting: int
     decision: Decision | None
+    ruling: Decision | None
     plan: Plan
     looks: tuple[Look, ...]
 
     @property
     def corrected(self) -> float | None:
-        """The median-unbiased effect, as if the test ended here."""
-        return unbiased(self.plan, self.looks) if self.looks else None
+        """The median-unbiased effect of a test that has ended; None where looks came after its end."""
+        ended = self.ruling is not None and self.ruling.looks == len(self.looks)
+        return unbiased(self.plan, self.looks) if ended else None
 
 
 def plan_of(row: PromotionRow) -> PromotionSpec:
@@ -82,8 +96,16 @@ def proof(spec: CampaignSpec, judge: Judge, ledger: Ledger, row: PromotionRow) -
         guardrails=guardrails(spec, judge),
     )
     counted = tuple(looks[: plan.looks])
-    decision = decide(plan, counted) if counted else None
-    return Proof(len(looks), tuple(lost), len(trials) - len(looks) - len(lost), decision, plan, counted)
+    steps = [decide(plan, counted[:k]) for k in range(1, len(counted) + 1)]
+    return Proof(
+        valid=len(looks),
+        lost=tuple(lost),
+        waiting=len(trials) - len(looks) - len(lost),
+        decision=steps[-1] if steps else None,
+        ruling=next((step for step in steps if step.outcome is not Ruling.GO_ON), None),
+        plan=plan,
+        looks=counted,
+    )
 
 
 def guardrails(spec: CampaignSpec, judge: Judge) -> tuple[Guardrail, ...]:

@@ -26,6 +26,7 @@ class Standing:
     Attributes:
         number, state, cause: as in the ledger.
         looks, of_looks: that count, and at most.
+        decided: the look at which the test ended; None while it goes on.
         decision: what they prove; None before the first.
         steps, of_steps: of the ramp.
         share: of all units that get the recommendation now.
@@ -40,6 +41,7 @@ class Standing:
     cause: str
     looks: int
     of_looks: int
+    decided: int | None
     decision: Decision | None
     steps: int
     of_steps: int
@@ -73,6 +75,7 @@ def standing(spec: CampaignSpec, ledger: Ledger) -> Standing | None:
         cause=row.cause,
         looks=found.valid,
         of_looks=plan.looks,
+        decided=None if found.ruling is None else found.ruling.looks,
         decision=found.decision,
         steps=steps,
         of_steps=len(plan.ramp),
@@ -80,7 +83,7 @@ def standing(spec: CampaignSpec, ledger: Ledger) -> Standing | None:
         incumbent=acked[-1] if acked else 0,
         holdback=holdback,
         tests=tests,
-        corrected=None if row.state is PromotionState.TESTING else found.corrected,
+        corrected=found.corrected,
     )
 
 
@@ -91,7 +94,7 @@ def as_data(found: Standing) -> Mapping[str, object]:
         "number": found.number,
         "state": str(found.state),
         "cause": found.cause,
-        "looks": {"of": found.of_looks, "valid": found.looks},
+        "looks": {"of": found.of_looks, "valid": found.looks, "decided": found.decided},
         "z": decision.z if decision else None,
         "bound": decision.bound if decision else None,
         "value": decision.effect.value if decision else None,

@@ -387,3 +387,22 @@ def test_a_test_takes_as_long_as_was_forecast(climbed: Callable[..., Any]) -> No
     assert found(world).state is PromotionState.REFUSED
     assert cost is not None
     assert world.clock.now_us() - began_us == cost.tested
+
+
+def test_looks_that_are_told_together_are_judged_one_after_the_other(climbed: Callable[..., Any]) -> None:
+    turn_by_turn = climbed()
+    asleep = turn_by_turn.copied(turn_by_turn.folder.with_name("asleep"))
+    with promoting(turn_by_turn) as runner:
+        until(turn_by_turn, runner, PromotionState.RAMPING)
+    with promoting(asleep) as runner:
+        with asleep.ledger() as ledger:
+            while len(ledger.trials(role=Role.TEST)) < 2:
+                asleep.clock.wait_until(runner.turn().next_us)
+        asleep.clock.wait_until(asleep.clock.now_us() + 8 * DAY_US)  # both looks mature while nobody drives
+        until(asleep, runner, PromotionState.RAMPING)
+    causes = []
+    for world in (turn_by_turn, asleep):
+        with world.ledger() as ledger:
+            causes.append(ledger.promotions()[-1].cause)
+    assert causes[0] == causes[1]
+    assert "after 1 window" in causes[0]
