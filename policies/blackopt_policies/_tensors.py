@@ -6,7 +6,6 @@ stored in; rounding never moves the start, and what was rendered is parsed back 
 
 from __future__ import annotations
 
-import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 from pydantic import Field, model_validator
 
+from blackopt.diagnostics import suggest
 from blackopt.errors import ConfigurationError, UsageError
 from blackopt.protocols import PluginOptions
 from blackopt.space import Block, FloatBlock, Space, WeightsBlock
@@ -286,9 +286,8 @@ def _fits(name: str, pattern: str) -> bool:
 
 def hint(pattern: str, names: Sequence[str]) -> str:
     """What to say to a pattern that fits none of the names: the nearest of them, or the first few."""
-    close = difflib.get_close_matches(pattern, names, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if close := suggest(pattern, names):
+        return f"; {close}"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"; it has {', '.join(names[:_NAMED])}{more}"
 

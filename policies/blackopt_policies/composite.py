@@ -10,49 +10,62 @@ import base64
 import binascii
 import copy
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from blackopt import plugins
+from blackopt.diagnostics import suggest
 from blackopt.errors import ConfigurationError, UsageError
 from blackopt.protocols import PluginOptions, Policy
 from blackopt.space import Block, Space
 from blackopt.types import Artifact, Vector
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
+_NAME = r"^[A-Za-z_][A-Za-z0-9_\-]*$"
+
+
+class Part(PluginOptions):
+    """One of ``parts``; every other key is an option of the policy that ``use`` names."""
+
+    model_config = ConfigDict(extra="allow")
+
+    use: str = Field(description="Name of a policy.")
+    _built_by: tuple[Any, PluginOptions] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _options_of_its_policy(self, info: ValidationInfo) -> Self:
+        try:
+            plugin = plugins.find("policies", self.use)
+        except ConfigurationError as error:
+            says = f"{error.what}: {error.why}" if error.why else error.what
+            raise _problems([("nested", ("use",), says, error.next_step)]) from error
+        written = self.model_extra or {}
+        try:
+            # From a campaign's file, options are judged strictly.
+            strict = info.mode == "json"
+            options = plugin.Options.model_validate_json(json.dumps(written), strict=strict)
+        except ValidationError as error:
+            raise _translated(error, plugin.Options) from error
+        self._built_by = (plugin, options)
+        return self
+
+    def build(self, base: Path) -> Policy:
+        """The policy of this part."""
+        assert self._built_by is not None  # the validator ran
+        plugin, options = self._built_by
+        return cast("Policy", plugin(options, base=base))
 
 
 class CompositeOptions(PluginOptions):
     """``policy: {use: composite, parts: {ranker: {use: trees, ...}, mix: {use: parameters, ...}}}``."""
 
-    parts: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
+    parts: Annotated[dict[Annotated[str, Field(pattern=_NAME)], Part], Field(min_length=1)] = Field(
         description="Policies by name, each as it would stand under `policy`."
     )
-
-    @model_validator(mode="after")
-    def _each_is_a_policy(self) -> Self:
-        problems: list[str] = []
-        for name, part in self.parts.items():
-            if not _NAME.fullmatch(name):
-                problems.append(f"{name!r} is no name of a part: letters, digits, _ - and no digit first")
-                continue
-            try:
-                _options(name, part)
-            except ConfigurationError as error:
-                hint = f" ({error.next_step})" if error.next_step else ""
-                problems.append(f"parts.{name}: {error.what}{hint}")
-            except ValidationError as error:
-                for problem in error.errors():
-                    where = ".".join(["parts", name, *map(str, problem["loc"])])
-                    problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
 
 
 class Composite:
@@ -75,9 +88,8 @@ class Composite:
     def __init__(self, options: CompositeOptions, *, base: Path) -> None:
         self.parts: dict[str, Policy] = {}
         for name, part in options.parts.items():
-            plugin, parsed = _options(name, part)
             try:
-                self.parts[name] = plugin(parsed, base=base)
+                self.parts[name] = part.build(base)
             except ConfigurationError as error:
                 error.where = f"policy.parts.{name}: {error.where}"
                 raise
@@ -125,18 +137,31 @@ class Composite:
         return np.concatenate(found)
 
 
-def _options(name: str, part: Mapping[str, Any]) -> tuple[Any, PluginOptions]:
-    """The class of a part and its options.
+def _problems(found: Sequence[tuple[str, tuple[int | str, ...], str, str]]) -> ValidationError:
+    """Kind, place, message and hint of each problem, in a form that another model's validator may raise."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(cast("Any", kind), "{says}", {"says": says, "hint": hint}),
+            loc=place,
+            input=None,
+        )
+        for kind, place, says, hint in found
+    ]
+    return ValidationError.from_exception_data("options", details)
 
-    Raises:
-        ConfigurationError: no such policy, or it cannot be imported.
-        ValidationError: options that it does not take.
-    """
-    use = part.get("use")
-    if not isinstance(use, str):
-        raise ConfigurationError(f"`{name}` does not say which policy it uses", next_step="add `use`")
-    plugin = cast("type[Policy]", plugins.find("policies", use))
-    return plugin, plugin.Options.model_validate({key: part[key] for key in part if key != "use"})
+
+def _translated(error: ValidationError, model: type[PluginOptions]) -> ValidationError:
+    """The same problems; an unknown key is compared with the part's own, which nobody outside knows."""
+    found = []
+    for detail in error.errors(include_url=False):
+        kind, says = detail["type"], detail["msg"].removeprefix("Value error, ")
+        hint = str(detail.get("ctx", {}).get("hint", ""))
+        if kind == "extra_forbidden" and len(detail["loc"]) == 1:
+            known = sorted(model.model_fields)
+            kind, says = "unknown_key", "unknown key"
+            hint = suggest(str(detail["loc"][-1]), known) or f"known are {', '.join(known)}"
+        found.append((kind, detail["loc"], says, hint))
+    return _problems(found)
 
 
 def _named(part: str, block: Block) -> Block:

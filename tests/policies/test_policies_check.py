@@ -54,7 +54,7 @@ def campaign(folder: Path, policy: str, *, trials: int = 4, evaluate: str = "") 
         ("{use: torch, model: gone.safetensors}", ["gone.safetensors", "No such file"]),
         ("{use: torch, model: today.txt}", ["today.txt", "expected a safetensors file, got 5 bytes"]),
         ("{use: torch, model: nan.safetensors}", ["head.weight[1]: expected a finite number, got nan"]),
-        ("{use: torch, model: ok.safetensors, tune: [haed.weight]}", ["did you mean 'head.weight'?"]),
+        ("{use: torch, model: ok.safetensors, tune: [haed.weight]}", ["did you mean `head.weight`?"]),
         ("{use: torch, model: ok.safetensors, tune: [ids]}", ["'ids' holds numbers of type I64"]),
         ("{use: onnx, model: today.txt}", ["expected an ONNX model"]),
         ("{use: trees, model: today.txt}", ["expected a LightGBM text model"]),
@@ -81,6 +81,19 @@ def test_check_says_what_is_wrong_with_a_model_and_where(
     assert caught.value.exit_code == 2
     for words in [*expected, "blackopt check"]:
         assert words in str(caught.value)
+
+
+def test_each_part_of_a_composite_may_have_an_optimizer_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = "scorer: {use: mlp, inputs: 2}, mix: {use: parameters, space: {top: {int: [1, 9]}}}"
+    path = campaign(tmp_path, f"{{use: composite, parts: {{{parts}}}}}")
+    groups = "[{blocks: ['scorer.*'], use: cma-es, sigma: 0.1}, {blocks: ['mix.*'], use: random}]"
+    text = path.read_text().replace("use: cma-es, sigma: 0.3,", f"use: groups, groups: {groups},")
+    path.write_text(text + EVALUATE)
+    (tmp_path / "module.py").write_text(MODULE)
+    check(path, Output.TABLE)
+    assert "4 dimensions" in capsys.readouterr().out
 
 
 def test_check_leaves_with_two_and_no_traceback(tmp_path: Path) -> None:

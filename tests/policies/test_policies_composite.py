@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 from safetensors import numpy as safetensors
 
-from blackopt.errors import ConfigurationError, UsageError
+from blackopt.campaign import load
+from blackopt.errors import ConfigurationError, DiagnosticsError, UsageError
 from blackopt.protocols import Policy
 from blackopt.serving import Refused
 from blackopt.serving.bundle import part
@@ -50,7 +51,7 @@ class TestComposite(PolicySuite):
 
 def test_every_installed_policy_can_be_a_part() -> None:
     for name in {entry.name for entry in entry_points(group="blackopt.policies")} - {"composite"}:
-        with pytest.raises(ValidationError, match=r"parts.only.nonsense: Extra inputs"):
+        with pytest.raises(ValidationError, match=r"parts.only.nonsense\n  unknown key"):
             CompositeOptions.model_validate({"parts": {"only": {"use": name, "nonsense": 1}}})
 
 
@@ -128,19 +129,53 @@ def test_a_module_refuses_what_is_no_bundle(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "message"),
+    ("parts", "where", "message"),
     [
-        ({}, "at least 1 item"),
-        ({"a.b": {"use": "linear"}}, "'a.b' is no name of a part"),
-        ({"a": {"inputs": 1}}, "parts.a: `a` does not say which policy it uses"),
-        ({"a": {"use": "linaer"}}, r"parts.a: no policy is called `linaer` \(did you mean `linear`\?\)"),
-        ({"a": {"use": "linear"}}, "parts.a.inputs: Field required"),
-        ({"a": {"use": "linear", "inputs": 1, "x": 1}}, "parts.a.x: Extra inputs"),
+        ({}, ("parts",), "at least 1 item"),
+        ({"a.b": {"use": "linear", "inputs": 1}}, ("parts", "a.b", "[key]"), "should match pattern"),
+        ({"a": {"inputs": 1}}, ("parts", "a", "use"), "Field required"),
+        ({"a": {"use": "linaer"}}, ("parts", "a", "use"), "no policy is called `linaer`"),
+        ({"a": {"use": "linear"}}, ("parts", "a", "inputs"), "Field required"),
+        ({"a": {"use": "linear", "inputs": 1, "outptus": 1}}, ("parts", "a", "outptus"), "unknown key"),
+        (
+            {"a": {"use": "parameters", "space": {"k": {"int": [2, 1]}}}},
+            ("parts", "a", "space", "k"),
+            "the lower bound must be below",
+        ),
     ],
 )
-def test_impossible_parts_are_refused_with_their_place(parts: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+def test_problems_of_a_part_point_at_their_place(
+    parts: dict[str, Any], where: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
         CompositeOptions.model_validate({"parts": parts})
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == where
+    assert message in problem["msg"]
+
+
+def test_a_campaign_says_the_line_of_a_part_that_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        """\
+version: 1
+name: two
+policy:
+  use: composite
+  parts:
+    mix:
+      use: linear
+      inputs: 2
+      outptus: 3
+optimizer: {use: random}
+objective: {maximize: clicks}
+budget: {trials: 4}
+"""
+    )
+    with pytest.raises(DiagnosticsError) as caught:
+        load(path, env={})
+    assert "campaign.yaml:9:" in str(caught.value)
+    assert "did you mean `outputs`" in str(caught.value)
 
 
 def test_a_part_that_cannot_be_built_is_named(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import yaml
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -45,5 +47,10 @@ def test_a_model_goes_from_training_to_a_campaign_as_it_is_written(title: str, t
     assert done.returncode == 0, done.stderr
 
 
-def test_there_are_such_sections() -> None:
-    assert len(sections()) >= 1
+def test_every_policy_of_a_trained_model_has_such_a_section() -> None:
+    campaigns = [text for blocks in sections().values() for kind, text in blocks if kind == "yaml"]
+    shown = {yaml.safe_load(text)["policy"]["use"] for text in campaigns}
+    assert shown == {entry.name for entry in entry_points(group="blackopt.policies")} - {
+        "parameters",
+        "linear",
+    }

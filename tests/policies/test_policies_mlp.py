@@ -231,7 +231,7 @@ def test_a_start_that_is_not_there_says_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tune": ["layer2.weights"]}, "did you mean 'layer1.weights'"),
+        ({"tune": ["layer2.weights"]}, "did you mean `layer1.weights`"),
         (
             {"tune": ["encoder"]},
             "fits nothing in the model; it has layer1.weights, layer1.bias",

@@ -148,7 +148,7 @@ def edited(name: str, **fields: Any) -> bytes:
     [
         (b"", "*", "expected an ONNX model, got 0 bytes without a graph"),
         (b"\x00\xff", "*", "expected an ONNX model, got b'.x00"),
-        (model(), "haed.weight", "'haed.weight' fits nothing in the model; did you mean 'head.weight'"),
+        (model(), "haed.weight", "'haed.weight' fits nothing in the model; did you mean `head.weight`"),
         (model(), "shape", "policy.tune: 'shape' holds numbers of type INT64, which cannot be tuned"),
         (
             edited("hidden.weight", raw_data=np.full(12, np.nan, dtype="<f4").tobytes()),

@@ -148,7 +148,7 @@ def declared(**entry: object) -> bytes:
         (declared(shape=[2]), "*", "the bytes of 'w' are not where"),
         (declared(shape="x"), "*", "cannot read its header"),
         (declared(dtype="I32"), "*", "no tensor of a floating type"),
-        (FILE, "haed.weight", "did you mean 'head.weight'"),
+        (FILE, "haed.weight", "did you mean `head.weight`"),
         (FILE, "steps", "'steps' holds numbers of type I64, which cannot be tuned"),
         (
             safetensors.save({"w": np.array([1, np.nan], dtype="f4")}),
@@ -253,7 +253,7 @@ def test_a_module_refuses_factors_that_do_not_fit(tmp_path: Path, change: Any) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["boby.0.weight"]}, "fits no matrix of the model; did you mean 'body.0.weight'"),
+        ({"targets": ["boby.0.weight"]}, "fits no matrix of the model; did you mean `body.0.weight`"),
         ({"targets": ["*.bias"]}, "'.*.bias' fits no matrix of the model; it has"),
         ({"rank": 4}, "body.0.weight is 5 by 3; a rank of 4 is no low rank"),
         ({"tune": ["*.lora_C.weight"]}, "fits nothing in the model"),

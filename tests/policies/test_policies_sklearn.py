@@ -164,7 +164,7 @@ def edited(**entry: object) -> bytes:
         (edited(shape=[3]), "coef_: expected 3 numbers, got shape"),
         (edited(values=["a", 1]), "coef_: expected a list of numbers"),
         (edited(values=[float("nan"), 1.0]), "coef_: expected finite numbers"),
-        (edited(), "policy.tune: 'coeff_' fits nothing in the model; did you mean 'coef_'"),
+        (edited(), "policy.tune: 'coeff_' fits nothing in the model; did you mean `coef_`"),
     ],
 )
 def test_an_export_that_cannot_be_used_says_why(tmp_path: Path, body: bytes, message: str) -> None:

@@ -232,4 +232,4 @@ def test_several_values_a_leaf_are_refused(tmp_path: Path) -> None:
 def test_a_tree_that_is_not_there_is_pointed_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         trees(tmp_path, lightgbm_model(), tune=["tree0.leafs"])
-    assert "did you mean 'tree0.leaves'?" in caught.value.why
+    assert "did you mean `tree0.leaves`?" in caught.value.why
