@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
+import numpy as np
 from pydantic import Field
 
 from blackopt import plugins
@@ -55,6 +56,7 @@ class Task:
     Attributes:
         n: coordinates.
         choices, integers: blocks of that kind.
+        bounded: whether all coordinates are.
         trials: evaluations in all.
         parallel: candidates in flight.
         noise: of one result.
@@ -63,6 +65,7 @@ class Task:
     n: int
     choices: int
     integers: int
+    bounded: bool
     trials: int
     parallel: int
     noise: Noise
@@ -83,6 +86,7 @@ class Task:
             n=space.size,
             choices=sum(isinstance(block, ChoiceBlock) for block in space.blocks),
             integers=sum(isinstance(block, IntBlock) for block in space.blocks),
+            bounded=bool(np.isfinite(space.lower).all() and np.isfinite(space.upper).all()),
             trials=options.trials or 1,
             parallel=options.parallel or 1,
             noise=options.noise,
@@ -90,7 +94,8 @@ class Task:
 
     def __str__(self) -> str:
         kinds = [_count(k, what) for k, what in ((self.choices, "choice"), (self.integers, "integer")) if k]
-        among = f" ({', '.join(kinds)} among the parameters)" if kinds else ""
+        kinds += [] if self.bounded else ["some without bounds"]
+        among = f" ({', '.join(kinds)})" if kinds else ""
         return (
             f"{_count(self.n, 'coordinate')}{among}, {_count(self.trials, 'trial')}, "
             f"{self.parallel} in flight, {'no' if self.noise == 'none' else self.noise} noise"
@@ -136,9 +141,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "surrogate",
-        lambda t: t.n <= 50 and t.trials <= 2000,
+        lambda t: t.bounded and t.n <= 50 and t.trials <= 2000,
         "one regression over all results makes the most of few, late and noisy ones, up to 50 coordinates "
-        "and 2,000 trials",
+        "with bounds, and 2,000 trials",
         measured="benchmarks/auto.py",
     ),
     Rule(

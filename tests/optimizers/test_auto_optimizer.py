@@ -46,7 +46,7 @@ class TestAutoWithManyTrialsConformance(OptimizerConformance):
 
 
 def task(n: int = 10, trials: int = 320, **others: Any) -> Task:
-    given = {"choices": 0, "integers": 0, "parallel": 16, "noise": "some", **others}
+    given = {"choices": 0, "integers": 0, "bounded": True, "parallel": 16, "noise": "some", **others}
     return Task(n=n, trials=trials, **given)
 
 
@@ -60,6 +60,8 @@ def task(n: int = 10, trials: int = 320, **others: Any) -> Task:
         (task(n=51, parallel=64), "openai-es", {"population": 32}),
         (task(n=10**6, trials=20), "openai-es", {"population": 4}),
         (task(noise="none"), "surrogate", {}),
+        (task(bounded=False), "openai-es", {"population": 18}),
+        (task(bounded=False, noise="none"), "cma-es", {}),
         (task(noise="none", n=51), "cma-es", {}),
         (task(noise="none", n=100, trials=10**5), "cma-es", {}),
         (task(noise="none", n=101), "cma-es", {"covariance": "diagonal"}),
@@ -91,8 +93,12 @@ def weights(n: int) -> Space:
     return Space.from_spec({"w": {"weights": n}})
 
 
+def floats(n: int) -> Space:
+    return Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(n)})
+
+
 def make(n: int, **options: Any) -> Auto:
-    space = weights(n)
+    space = weights(n) if n > 50 else floats(n)
     return Auto(space, space.start(), AutoOptions(**{"trials": 320, "parallel": 4, **options}))
 
 
@@ -113,17 +119,17 @@ def test_it_says_what_it_chose_and_why() -> None:
     assert few.reason.startswith("surrogate, for 12 coordinates, 320 trials, 4 in flight, some noise: one")
     space = Space.from_spec({"a": {"choice": [1, 2]}, "k": {"int": [1, 3]}, "j": {"int": [1, 3]}})
     reason = Auto(space, space.start(), AutoOptions(trials=9, parallel=1, noise="none")).reason
-    assert reason.startswith("ga, for 4 coordinates (1 choice, 2 integers among the parameters), 9 trials")
+    assert reason.startswith("ga, for 4 coordinates (1 choice, 2 integers), 9 trials")
     assert reason.endswith("no noise: choices have no slope to follow, and breeding needs none (provisional)")
 
 
 def test_groups_pass_on_what_they_know_and_what_they_are_told() -> None:
-    space = Space.from_spec({"a": {"weights": 3}, "b": {"weights": 60}})
+    space = Space.from_spec({"a": {"simplex": 3}, "b": {"weights": 60}})
     parts = [{"blocks": [name], "use": "auto"} for name in space.slices]
     options = GroupsOptions.model_validate({"groups": parts, "trials": 320, "parallel": 4})
     both = Groups(space, space.start(), options)
     assert both.reason.startswith("surrogate, for 3 coordinates, 320 trials, 4 in flight")
-    assert "; openai-es, for 60 coordinates, 320 trials, 4 in flight" in both.reason
+    assert "; openai-es, for 60 coordinates (some without bounds), 320 trials, 4 in flight" in both.reason
 
 
 @pytest.mark.parametrize("missing", ["trials", "parallel"])
@@ -138,7 +144,7 @@ def test_it_does_not_guess_how_many_trials_there_will_be(missing: str) -> None:
 def test_a_state_of_other_options_is_refused(other: dict[str, Any]) -> None:
     auto = make(3)
     with pytest.raises(UsageError, match="options"):
-        Auto.load(weights(3), AutoOptions(**{"trials": 320, "parallel": 4, **other}), auto.dump())
+        Auto.load(floats(3), AutoOptions(**{"trials": 320, "parallel": 4, **other}), auto.dump())
 
 
 def test_the_choice_is_part_of_the_version() -> None:
@@ -147,7 +153,7 @@ def test_the_choice_is_part_of_the_version() -> None:
     assert few._optimizer.version in few.version
     state = through_json(few.dump())
     with pytest.raises(UsageError, match="version"):
-        Auto.load(weights(3), AutoOptions(trials=320, parallel=4), {**state, "version": many.version})
+        Auto.load(floats(3), AutoOptions(trials=320, parallel=4), {**state, "version": many.version})
 
 
 @pytest.mark.parametrize("noise", ["none", "some", "strong"])
