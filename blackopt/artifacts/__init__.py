@@ -2,3 +2,28 @@
 
 docs/artifacts.md says which when, and gives the bytes for implementers in any language.
 """
+
+from blackopt.artifacts.compression import Codec, compress, expand
+from blackopt.artifacts.delta import Base, apply, float16, full, int8, sparse
+from blackopt.artifacts.keyed import Keyed, perturb, rebuild
+from blackopt.artifacts.portable import Kind, draw
+from blackopt.artifacts.store import Collected, Store
+
+__all__ = [
+    "Base",
+    "Codec",
+    "Collected",
+    "Keyed",
+    "Kind",
+    "Store",
+    "apply",
+    "compress",
+    "draw",
+    "expand",
+    "float16",
+    "full",
+    "int8",
+    "perturb",
+    "rebuild",
+    "sparse",
+]
