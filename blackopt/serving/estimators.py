@@ -22,14 +22,20 @@ Model = TypeVar("Model")
 _STEPS = ("steps", "transformers_", "transformer_list")
 """Where a Pipeline, a ColumnTransformer and a FeatureUnion keep their named parts."""
 
+_IDLE = frozenset(
+    "classes_ var_ n_samples_seen_ data_min_ data_max_ data_range_ singular_ singular_values_ "
+    "explained_variance_ratio_ noise_variance_ loss_ best_loss_ best_validation_score_ t_".split()
+)
+"""What no prediction computes with: records of the fit, and ``classes_``, names even where they are floats."""
+
 
 def export(model: object) -> Artifact:
     """The fitted numbers of a model, by step and attribute (``scale.mean_``), as JSON.
 
     Fitted numbers are the attributes that hold arrays of floats, or a float, and whose names end in one
     underscore: ``coef_``, ``intercept_``, ``mean_``, ``scale_``. Of lists of such arrays (``coefs_`` of a
-    neural network), each has its number (``coefs_.0``). Models whose numbers are elsewhere, such as trees,
-    have none.
+    neural network), each has its number (``coefs_.0``). What a fit keeps for the record alone, such as
+    ``loss_`` and ``var_``, is left out. Models whose numbers are elsewhere, such as trees, have none.
 
     Args:
         model: a fitted estimator, Pipeline, ColumnTransformer or FeatureUnion.
@@ -93,18 +99,16 @@ def _numbers(model: object, prefix: str = "") -> Iterator[tuple[str, Any, str | 
             if not isinstance(step[1], str):  # "passthrough" and "drop" have no numbers
                 yield from _numbers(step[1], f"{prefix}{step[0]}.")
     for attribute, value in vars(model).items() if hasattr(model, "__dict__") else ():
-        if attribute.startswith("_") or not attribute.endswith("_") or attribute.endswith("__"):
+        if attribute.startswith("_") or not attribute.endswith("_") or attribute in _IDLE:
             continue
-        if _is_floats(value):
+        if _is_floats(value) or isinstance(value, float | np.floating):
             yield prefix + attribute, model, attribute
-        elif isinstance(value, list) and value and all(map(_is_floats, value)):
+        elif isinstance(value, list) and value and all(map(_is_floats, value)):  # a list of floats is a log
             for i in range(len(value)):
                 yield f"{prefix}{attribute}.{i}", value, i
 
 
 def _is_floats(value: object) -> bool:
-    if isinstance(value, float | np.floating):
-        return True
     return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 0
 
 

@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPRegressor
 
 from blackopt.errors import ConfigurationError, UsageError
 from blackopt.protocols import Policy
-from blackopt.serving import Refused
+from blackopt.serving import Arms, Refused
 from blackopt.serving.mlp import Mlp as Network
 from blackopt.serving.mlp import RunningNorm
 from blackopt.testing.policies import PolicySuite
@@ -144,6 +144,14 @@ def test_a_network_trained_elsewhere_goes_in_and_comes_out(tmp_path: Path) -> No
         # The policy keeps weights as float32: relative errors of 2^-24, a few of which add up.
         assert np.allclose(served.act(features), model.predict(inputs), atol=1e-4)
         assert np.allclose(served.act(features[0]), served.act(features)[0], rtol=1e-12)
+
+
+def test_a_module_serves_what_the_policy_renders() -> None:
+    policy = mlp(inputs=2, hidden=[3])
+    artifact = policy.render(policy.start())
+    arms = Arms(accept=Network.load, load=Network.load, incumbent=artifact, secrets=[])
+    given = arms.assign("feed", "someone")
+    assert np.array_equal(given.value.act([0.5, 1.0]), Network.load(artifact).act([0.5, 1.0]))
 
 
 def test_the_normalizer_travels_in_the_artifact(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from blackopt.errors import ConfigurationError, UsageError
@@ -97,6 +97,28 @@ def test_the_start_predicts_what_the_model_predicts(tmp_path: Path, model: Any) 
     moved = install(model, policy.render(policy.start() + 0.5))
     assert not np.array_equal(export(moved).body, start.body)
     assert export(model).body == start.body  # the model itself is not touched
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        make_pipeline(RobustScaler(), LinearRegression()),
+        make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
+        MLPRegressor(hidden_layer_sizes=(5,), max_iter=2000, tol=0.1, random_state=0),
+    ],
+    ids=["columns", "linear", "sgd", "network"],
+)
+def test_every_number_that_moves_has_a_say_in_the_predictions(tmp_path: Path, model: Any) -> None:
+    model.fit(FEATURES, CLASSES.astype(float))
+    policy = sklearn(tmp_path, model)
+    score = "decision_function" if hasattr(model, "decision_function") else "predict"
+    before = getattr(model, score)(FEATURES)
+    for block in policy.space.blocks:
+        moved = policy.start()
+        moved[policy.space.slices[block.name]] += 0.5
+        after = getattr(install(model, policy.render(moved)), score)(FEATURES)
+        assert not np.array_equal(after, before), block.name
 
 
 def test_what_is_installed_is_what_was_rendered(tmp_path: Path) -> None:
