@@ -59,15 +59,16 @@ class Group(PluginOptions):
     def _options_of_its_optimizer(self, info: ValidationInfo) -> Self:
         own = self.model_extra or {}
         if self.frozen:
-            for key in (*(("use",) if self.use is not None else ()), *own):
-                raise at_key(key, "has no meaning in a frozen group", "remove it, or `frozen`")
+            given = own if self.use is None else {"use": self.use, **own}
+            for key, value in given.items():
+                raise at_key(key, value, "has no meaning in a frozen group", "remove it, or `frozen`")
             return self
         if self.use is None:
-            raise at_key("use", "is required", "the name of an optimizer; or frozen: true", kind="missing")
+            hint = "the name of an optimizer; or frozen: true"
+            raise at_key("use", None, "is required", hint, kind="missing")
         if "seed" in own:
-            raise at_key(
-                "seed", "belongs to the whole: groups must not draw alike", "write it beside `groups`"
-            )
+            says = "belongs to the whole: groups must not draw alike"
+            raise at_key("seed", own["seed"], says, "write it beside `groups`")
         self._part = nested_options(self.use, own, as_json=info.mode == "json")
         return self
 
@@ -98,7 +99,8 @@ class GroupsOptions(OptimizerOptions):
     @model_validator(mode="after")
     def _something_moves(self) -> Self:
         if all(group.frozen for group in self.groups):
-            raise at_key("groups", "leave nothing to optimize", "give one of them a `use`")
+            says = "leave nothing to optimize"
+            raise at_key("groups", len(self.groups), says, "give one of them a `use`")
         return self
 
 

@@ -34,7 +34,7 @@ def nested_options(
         cls = cast("type[Optimizer]", plugins.find("optimizers", use))
     except ConfigurationError as error:
         says = f"{error.what}: {error.why}" if error.why else error.what
-        raise at_key("use", says, error.next_step) from error
+        raise at_key("use", use, says, error.next_step) from error
     try:
         if as_json:
             return cls, cls.Options.model_validate_json(json.dumps(written), strict=True)
@@ -43,11 +43,11 @@ def nested_options(
         raise _translated(error, cls.Options) from error
 
 
-def at_key(key: str, says: str, hint: str, *, kind: str = "nested") -> ValidationError:
-    """A problem of one key of the model whose validator raises it."""
+def at_key(key: str, value: object, says: str, hint: str, *, kind: str = "nested") -> ValidationError:
+    """A problem of one key of the model whose validator raises it, and of the value there."""
     problem = PydanticCustomError(cast("Any", kind), "{says}", {"says": says, "hint": hint})
     return ValidationError.from_exception_data(
-        "options", [InitErrorDetails(type=problem, loc=(key,), input=None)]
+        "options", [InitErrorDetails(type=problem, loc=(key,), input=value)]
     )
 
 
