@@ -26,7 +26,7 @@ _IDLE = frozenset(
     "classes_ var_ n_samples_seen_ data_min_ data_max_ data_range_ singular_ singular_values_ "
     "explained_variance_ratio_ noise_variance_ loss_ best_loss_ best_validation_score_ t_".split()
 )
-"""What no prediction computes with: records of the fit, and ``classes_``, names even where they are floats."""
+"""What no prediction computes with: records of the fit; and ``classes_``, which are names even as floats."""
 
 
 def export(model: object) -> Artifact:

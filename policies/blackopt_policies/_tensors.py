@@ -203,10 +203,17 @@ class ModelPolicy(ABC):
         Raises:
             UsageError: not an artifact of this policy, or one of another model.
         """
-        vector = self.tuned.vector(self.read(artifact.body))
-        if self.render(vector).body != artifact.body:
-            raise UsageError("artifact: it differs from the model of this policy outside of what is tuned")
-        return vector
+        values = self.read(artifact.body)
+        vector = self.tuned.vector(values)
+        if self.render(vector).body == artifact.body:
+            return vector
+        for name, nearest in self.tuned.values(vector).items():
+            if not np.array_equal(nearest, values[name]):
+                raise UsageError(
+                    f"artifact: {name}: float64 numbers that lie between those of the coordinates; "
+                    "a `scale` that is a power of two, such as `auto`, leaves none out"
+                )
+        raise UsageError("artifact: it differs from the model of this policy outside of what is tuned")
 
     @abstractmethod
     def write(self, values: Mapping[str, Vector]) -> bytes:

@@ -134,6 +134,22 @@ def test_what_is_installed_is_what_was_rendered(tmp_path: Path) -> None:
     assert np.allclose(served.decision_function(FEATURES), scores, rtol=1e-12)
 
 
+def test_every_float64_is_a_coordinate_where_the_scale_is_a_power_of_two(tmp_path: Path) -> None:
+    start = np.sqrt(np.arange(2.0, 402.0))
+    body = json.loads(export(LinearRegression().fit(FEATURES, CLASSES)).body)
+    body["values"] = {"coef_": {"dtype": "float64", "shape": [400], "values": start.tolist()}}
+    (tmp_path / "long.json").write_text(json.dumps(body, separators=(",", ":")))
+    body["values"]["coef_"]["values"] = np.sqrt(start).tolist()
+    other = Artifact(json.dumps(body, separators=(",", ":")).encode())
+    exact = Sklearn(SklearnOptions(model="long.json"), base=tmp_path)
+    assert exact.render(exact.parse(other)) == other
+    options = {"model": "long.json", "tune": {"coef_": {"scale": 0.3}}}
+    coarse = Sklearn(SklearnOptions.model_validate(options), base=tmp_path)
+    assert coarse.render(coarse.parse(coarse.render(coarse.start()))) == exact.render(exact.start())
+    with pytest.raises(UsageError, match="a `scale` that is a power of two"):
+        coarse.parse(other)
+
+
 def test_a_model_without_numbers_is_not_exported() -> None:
     with pytest.raises(UsageError, match="has no fitted numbers such as coef_"):
         export(LogisticRegression())
