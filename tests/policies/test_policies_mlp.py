@@ -66,6 +66,12 @@ def test_blocks_are_named_by_layer_and_start_from_weights_of_unit_gain() -> None
     assert again.render(again.start()) == policy.render(policy.start()) != other.render(other.start())
 
 
+def test_layers_of_one_shape_start_from_different_weights() -> None:
+    policy = mlp(inputs=3, hidden=[3, 3])
+    values = policy.tuned.values(policy.start())
+    assert not np.isclose(values["layer1.weights"], values["layer2.weights"]).any()
+
+
 def test_an_automatic_scale_is_the_size_of_the_numbers_as_a_power_of_two() -> None:
     policy = mlp(inputs=400, hidden=[50])
     step = {block.name: block.spec()["scale"] for block in policy.space.blocks}

@@ -122,6 +122,14 @@ def test_rounding_is_that_of_numpy_and_is_done_once(values: Any) -> None:
     assert (np.abs(np.clip(values, -255 * 2.0**120, 255 * 2.0**120) - once) <= step * (1 + 2.0**-15)).all()
 
 
+def test_a_zero_has_the_sign_that_it_starts_with(tmp_path: Path) -> None:
+    file = safetensors.save({"w": np.array([0.0, -0.0, 1.0, 1.0], dtype=np.float32)})
+    policy = torch(tmp_path, file, tune={"w": {"scale": 1.0}})
+    artifact = policy.render(np.array([-1e-60, 1e-60, -1e-60, 0.0]))  # below the smallest float32
+    assert np.signbit(safetensors.load(artifact.body)["w"]).tolist() == [False, True, False, False]
+    assert policy.render(policy.parse(artifact)) == artifact
+
+
 def test_other_tensors_are_refused(tmp_path: Path) -> None:
     policy = torch(tmp_path, tune=["head.*"])
     fewer = safetensors.save({name: STATE[name] for name in ("head.weight", "steps")})
@@ -175,6 +183,10 @@ def test_factors_start_as_no_change_and_are_named_as_peft_does(tmp_path: Path) -
     }
     merged = merge(STATE, artifact, base_sha256=SHA)
     assert all(np.array_equal(merged[name], STATE[name]) for name in STATE)
+    alike = safetensors.save({f"{i}.weight": np.eye(4, dtype="f4") for i in range(2)})
+    drawn = lora(tmp_path, alike, targets=["*"])
+    first, second = (drawn.tuned.values(drawn.start())[f"{i}.lora_A.weight"] for i in range(2))
+    assert not np.isclose(first, second).any()
     again = lora(tmp_path, seed=1)
     assert again.render(again.start()) != artifact
 
