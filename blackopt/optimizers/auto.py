@@ -141,9 +141,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "surrogate",
-        lambda t: t.bounded and t.n <= 50 and t.trials <= 2000,
-        "one regression over all results makes the most of few, late and noisy ones, up to 50 coordinates "
-        "with bounds, and 2,000 trials",
+        lambda t: (
+            (t.bounded or t.noise == "none") and t.n <= 100 and t.trials <= 2000 and t.n * t.trials <= 100_000
+        ),
+        "one regression over all results makes the most of few, late and noisy ones; for up to 100 "
+        "coordinates, with bounds or without noise, up to 2,000 trials, and at most 100,000 as their product",
         measured="benchmarks/auto.py",
     ),
     Rule(
@@ -164,6 +166,7 @@ RULES: tuple[Rule, ...] = (
         "without noise, it learns how sensitive each parameter is; there are too many to learn how they "
         "depend on one another (Ros and Hansen, PPSN 2008)",
         lambda _: {"covariance": "diagonal"},
+        measured="benchmarks/auto.py",
     ),
     Rule(
         "openai-es",
