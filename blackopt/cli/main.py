@@ -243,7 +243,10 @@ def promote(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Test the recommendation on fresh units; if proven, ramp it up to be the incumbent."""
+    """Test the recommendation; if proven, make it the incumbent.
+
+    On fresh units, step by step, with a holdback; killed anywhere, it goes on.
+    """
     from blackopt.cli import promote as verb
 
     verb.promote(campaign, once=once, resume=resume, output=output, quiet=quiet, verbose=verbose)

@@ -90,6 +90,8 @@ class Runner:
         elif mode is Mode.DONE and not Left.of(self.driver.ledger, self.spec.budget).nothing:
             require_search(self.spec, self.driver.ledger)
             self.driver.set_mode(Mode.RUN, cause="the budget was extended", at_us=now_us)
+        elif mode is Mode.DONE and self.lane.busy:
+            self.driver.set_mode(Mode.RUN, cause="a promotion is under way", at_us=now_us)
         self.lane.reconcile(now_us)
 
     def turn(self) -> Turn:

@@ -69,6 +69,9 @@ def served(ledger: Ledger, row: PromotionRow, now_us: int | None = None) -> list
 def begin(spec: CampaignSpec, driver: Driver, learner: Learner, policy: Policy, *, at_us: int) -> None:
     """Write that the recommendation is to be promoted; nothing if that is under way or done already.
 
+    The runner's start, which follows, brings the campaign's mode in step: two facts, and a process may die in
+    between.
+
     Raises:
         ConfigurationError: this campaign cannot promote.
         BlackoptError: its recommendation cannot be promoted now, or not again.
@@ -94,8 +97,6 @@ def begin(spec: CampaignSpec, driver: Driver, learner: Learner, policy: Policy, 
             next_step="`blackopt best` shows the recommendation, `blackopt status` what is left to do",
         )
     driver.start_promotion(vector, dataclasses.asdict(spec.promotion), at_us=at_us)
-    if ledger.campaign.mode is Mode.DONE:
-        driver.set_mode(Mode.RUN, cause="a promotion was started", at_us=at_us)
 
 
 def take_back(driver: Driver, *, cause: str, at_us: int) -> bool:
