@@ -156,7 +156,7 @@ def reference(
     units = {
         unit: (rows[0].arm or "", min(x.time or 0 for x in rows))
         for unit, rows in seen.items()
-        if len({x.arm for x in rows}) == 1
+        if len({x.arm for x in rows}) == 1 and rows[0].arm in query.arms
     }
     done: dict[str, list[Event]] = defaultdict(list)
     for e in log:

@@ -130,6 +130,14 @@ def test_whoever_saw_two_arms_counts_in_none_and_is_reported(tmp_path: Path, sch
     ]
 
 
+def test_an_arm_that_the_window_does_not_have_is_reported(tmp_path: Path, scheme: str) -> None:
+    make(tmp_path, [("a", T0, "t1"), ("b", T0, "t7")], [])
+    found, said = read(source_of(tmp_path, scheme, BOUGHT), query_of())
+    assert {arm: stats["n"] for arm, stats in found.items()} == {"control": 0, "t1": 1}
+    [line] = said
+    assert line.endswith("the window has no arm t7; its units are left out")
+
+
 def test_the_same_unit_counts_in_each_window_by_itself(tmp_path: Path, scheme: str) -> None:
     make(tmp_path, [("a", T0, "t1")], [("a", T0 + 5, "buy", 1)])
     for connection in (
