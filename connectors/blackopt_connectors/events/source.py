@@ -109,7 +109,8 @@ class EventsSource:
             table = self.options.events.table
             yield NoReading(query.window, "?", f"{name}: {unread} events in {table} have no number to add up")
         for stray in sorted({str(row["arm"]) for row in rows} - set(query.arms)):
-            yield NoReading(query.window, stray, f"{name}: the window has no arm {stray}; its units are left out")
+            said = f"{name}: the window has no arm {stray}; its units are left out"
+            yield NoReading(query.window, stray, said)
         for arm, own in known.items():
             if not own:
                 yield Reading(name, query.window, arm, "", as_of_us, empty(metric))
