@@ -37,10 +37,14 @@ import sys, blackopt, blackopt_connectors, blackopt_policies
 for package in (blackopt, blackopt_connectors, blackopt_policies):
     assert "site-packages" in package.__file__, package.__file__
 from blackopt import plugins
+from blackopt.errors import ConfigurationError
 for group in ("optimizers", "policies", "connectors", "clocks"):
     assert plugins.names(group), group
     for name in plugins.names(group):
-        plugins.find(group, name)
+        try:
+            plugins.find(group, name)
+        except ConfigurationError as error:  # an extra that is not installed here, and nothing else
+            assert error.next_step.startswith("pip install 'blackopt["), error
 """
 
 VERBS = (
