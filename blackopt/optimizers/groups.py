@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ from blackopt import noise
 from blackopt.blocks import Block
 from blackopt.diagnostics import suggest
 from blackopt.errors import UsageError
+from blackopt.nested import at_key, nested_options
 from blackopt.optimizers.base import BaseOptimizer, Result
-from blackopt.optimizers.nested import at_key, nested_options
 from blackopt.protocols import Explained, Optimizer, OptimizerOptions, PluginOptions
 from blackopt.space import Space
 from blackopt.types import Evaluation, State, Status, Vector
@@ -69,7 +69,9 @@ class Group(PluginOptions):
         if "seed" in own:
             says = "belongs to the whole: groups must not draw alike"
             raise at_key("seed", own["seed"], says, "write it beside `groups`")
-        self._part = nested_options(self.use, own, as_json=info.mode == "json")
+        plugin, options = nested_options("optimizers", self.use, own, as_json=info.mode == "json")
+        # plugins.find has checked that an optimizer's Options are OptimizerOptions.
+        self._part = plugin, cast("OptimizerOptions", options)
         return self
 
     @property

@@ -10,17 +10,14 @@ import base64
 import binascii
 import copy
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
-from blackopt import plugins
-from blackopt.diagnostics import suggest
 from blackopt.errors import ConfigurationError, UsageError
+from blackopt.nested import nested_options
 from blackopt.protocols import PluginOptions, Policy
 from blackopt.space import Block, Space
 from blackopt.types import Artifact, Vector
@@ -38,18 +35,9 @@ class Part(PluginOptions):
 
     @model_validator(mode="after")
     def _options_of_its_policy(self, info: ValidationInfo) -> Self:
-        try:
-            plugin = plugins.find("policies", self.use)
-        except ConfigurationError as error:
-            says = f"{error.what}: {error.why}" if error.why else error.what
-            raise _problems([("nested", ("use",), says, error.next_step)]) from error
+        # From a campaign's file, options are judged strictly.
         written = self.model_extra or {}
-        try:
-            # From a campaign's file, options are judged strictly.
-            strict = info.mode == "json"
-            options = plugin.Options.model_validate_json(json.dumps(written), strict=strict)
-        except ValidationError as error:
-            raise _translated(error, plugin.Options) from error
+        plugin, options = nested_options("policies", self.use, written, as_json=info.mode == "json")
         self._built_by = (plugin, options)
         return self
 
@@ -135,33 +123,6 @@ class Composite:
             except UsageError as error:
                 raise UsageError(f"parts.{name}: {error}") from error
         return np.concatenate(found)
-
-
-def _problems(found: Sequence[tuple[str, tuple[int | str, ...], str, str]]) -> ValidationError:
-    """Kind, place, message and hint of each problem, in a form that another model's validator may raise."""
-    details = [
-        InitErrorDetails(
-            type=PydanticCustomError(cast("Any", kind), "{says}", {"says": says, "hint": hint}),
-            loc=place,
-            input=None,
-        )
-        for kind, place, says, hint in found
-    ]
-    return ValidationError.from_exception_data("options", details)
-
-
-def _translated(error: ValidationError, model: type[PluginOptions]) -> ValidationError:
-    """The same problems; an unknown key is compared with the part's own, which nobody outside knows."""
-    found = []
-    for detail in error.errors(include_url=False):
-        kind, says = detail["type"], detail["msg"].removeprefix("Value error, ")
-        hint = str(detail.get("ctx", {}).get("hint", ""))
-        if kind == "extra_forbidden" and len(detail["loc"]) == 1:
-            known = sorted(model.model_fields)
-            kind, says = "unknown_key", "unknown key"
-            hint = suggest(str(detail["loc"][-1]), known) or f"known are {', '.join(known)}"
-        found.append((kind, detail["loc"], says, hint))
-    return _problems(found)
 
 
 def _named(part: str, block: Block) -> Block:
