@@ -149,6 +149,8 @@ def _show(found: Plan, spec: CampaignSpec) -> None:
         facts["hoped for"] = f"{percent(found.improve)} of {spec.objective.metric}"
     if found.spread is not None:
         facts["candidates differ by"] = f"{percent(found.spread)} (standard deviation of their true effects)"
+    if own.told != own.se:
+        facts["told"] = f"with a standard error of {percent(own.told)}, from the surrogate"
     if own.signal is not None:
         facts["signal over noise"] = f"{own.generation_signal:.2f} an update, {own.signal:.2f} the search"
         facts["needed"] = f"{LEAST_SIGNAL} the search"

@@ -91,6 +91,7 @@ class Choice:
     Attributes:
         window: in microseconds.
         se, detectable: of the objective, as in :class:`Precision`.
+        told: standard error of what the search is told: the same, unless it is told from a surrogate.
         generation_signal, signal: ρ√K and ρ√N, see :func:`blackopt.metrics.power.signal_to_noise`; None
             without a spread.
         windows_needed: expected windows until the stated improvement; None without a spread.
@@ -104,6 +105,7 @@ class Choice:
     arm_units: float
     se: float
     detectable: float
+    told: float
     generation_signal: float | None
     signal: float | None
     windows_needed: int | None
@@ -141,6 +143,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class _Foretold:
+    """A surrogate in relative units: what its effect stands for, what it misses, and its own cv."""
+
+    slope: float
+    error: float
+    cv: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Question:
     """What every row of the comparison is computed from."""
 
@@ -151,6 +162,7 @@ class _Question:
     units_per_day: float
     improve: float | None
     search: Search
+    foretold: _Foretold | None
 
 
 def require_traffic(spec: CampaignSpec) -> None:
@@ -196,7 +208,8 @@ def plan(
     _known(spec, baselines)
     cvs = {name: _cv(spec, name, baseline) for name, baseline in baselines.items()}
     cv = cvs[spec.objective.metric]
-    ask = _Question(spec, spec.traffic, spec.schedule, cv, units_per_day, improve, search)
+    foretold = _foretold(spec, baselines, cvs)
+    ask = _Question(spec, spec.traffic, spec.schedule, cv, units_per_day, improve, search, foretold)
     own = _choice(ask, spec.traffic.arms, 1)
     metrics = tuple(_precision(ask, name, baselines[name].mean, cvs[name]) for name in baselines)
     table = tuple(_choice(ask, arms, length) for length in LENGTHS for arms in ARMS)
@@ -221,16 +234,20 @@ def plan(
 def _choice(ask: _Question, arms: int, length: int) -> Choice:
     window, search, budget = length * ask.schedule.window, ask.search, ask.spec.budget
     arm, control = _units(ask, arms, length)
-    se = power.relative_se(ask.cv, arm, control)
+    se = told = power.relative_se(ask.cv, arm, control)
+    if ask.foretold is not None:
+        told = math.hypot(
+            ask.foretold.slope * power.relative_se(ask.foretold.cv, arm, control), ask.foretold.error
+        )
     signals: tuple[float | None, float | None] = (None, None)
     needed = confirm_power = None
     if search.spread is not None:
         signals = (
-            power.signal_to_noise(search.spread, se, search.population),
-            power.signal_to_noise(search.spread, se, budget.trials),
+            power.signal_to_noise(search.spread, told, search.population),
+            power.signal_to_noise(search.spread, told, budget.trials),
         )
         if ask.improve is not None:
-            updates = ask.improve / power.gain(search.spread, se)
+            updates = ask.improve / power.gain(search.spread, told)
             needed = math.ceil(updates * search.population / _served(ask, arms))
     if ask.improve is not None and budget.confirm:
         confirm_power = power.power_of(ask.improve, _confirm_se(ask, length))
@@ -241,6 +258,7 @@ def _choice(ask: _Question, arms: int, length: int) -> Choice:
         arm_units=arm,
         se=se,
         detectable=power.detectable(se),
+        told=told,
         generation_signal=signals[0],
         signal=signals[1],
         windows_needed=needed,
@@ -344,6 +362,20 @@ def _cv(spec: CampaignSpec, name: str, baseline: Baseline) -> float:
     return remaining * baseline.sd / abs(baseline.mean)
 
 
+def _foretold(
+    spec: CampaignSpec, baselines: Mapping[str, Baseline], cvs: Mapping[str, float]
+) -> _Foretold | None:
+    """The campaign's surrogate, where its baseline is known."""
+    surrogate, metric = spec.objective.surrogate, spec.objective.metric
+    if surrogate is None or surrogate.metric not in baselines:
+        return None
+    # A relative effect needs no scale; an absolute one is a part of the metric's own level.
+    absolute = spec.objective.effect == "absolute"
+    own = abs(baselines[metric].mean) if absolute else 1.0
+    fast = abs(baselines[surrogate.metric].mean) if absolute else 1.0
+    return _Foretold(surrogate.slope * fast / own, surrogate.error / own, cvs[surrogate.metric])
+
+
 def _wrong(what: str, why: str, next_step: str = "mend the option, then plan again") -> ConfigurationError:
     return ConfigurationError(
         what, where="--baseline", why=why, safe="nothing was spent", next_step=next_step
@@ -372,10 +404,15 @@ def _warnings(ask: _Question, own: Choice, windows: int, after: Promotion | None
             f"a promotion proves {ask.improve:.2%} with a probability of {after.power:.0%}: "
             "raise promotion.window or promotion.looks"
         )
+    surrogate = ask.spec.objective.surrogate
+    if surrogate is not None and ask.foretold is None:
+        found.append(
+            f"the search is told from {surrogate.metric}: without its --baseline, its noise is left out"
+        )
     if ask.schedule.quiet is not None:
         found.append("nothing new starts in schedule.quiet: what it delays is not in these days")
     if ask.improve is not None and not ask.spec.budget.confirm:
-        found.append("nothing confirms the recommendation: set budget.confirm")
+        found.append("only a promotion would measure the recommendation: set budget.confirm for a number before that")
     if ask.improve is not None and ask.search.spread is None:
         found.append("learning is not forecast without --spread: nothing says how much candidates differ")
     return found

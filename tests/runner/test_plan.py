@@ -60,6 +60,26 @@ def test_a_surrogate_is_waited_for_in_the_search_alone(make_world: Any) -> None:
     assert took == calendar(search, confirming, trials=8, arms=4, max_in_flight=4, confirm=1, group=2)
 
 
+@pytest.mark.parametrize("effect", ["relative", "absolute"])
+def test_a_search_is_as_noisy_as_the_surrogate_it_is_told_from(make_world: Any, effect: str) -> None:
+    metrics = {
+        "success": {"kind": "proportion", "query": "unused.sql", "window": "2d", "lag": "1h"},
+        "fast": {"kind": "proportion", "query": "unused.sql", "window": "6h"},
+    }
+    error = 0.03 if effect == "relative" else 0.006  # of a rate of 20 %: the same
+    slope = 0.5 if effect == "relative" else 0.25  # of a rate of 40 %: the same
+    objective = {"effect": effect, "surrogate": {"metric": "fast", "slope": slope, "error": error}}
+    world = make_world(measure={"metrics": metrics}, objective=objective)
+    both = {"success": Baseline(0.2), "fast": Baseline(0.4)}
+    found = forecast(world, baselines=both, search=Search(4, 2, spread=0.02)).own
+    fast = found.se * power.proportion_cv(0.4) / power.proportion_cv(0.2)
+    assert found.told == pytest.approx(math.hypot(0.5 * fast, 0.03))
+    assert found.signal == pytest.approx(power.signal_to_noise(0.02, found.told, 12))
+    without = forecast(world, search=Search(4, 2))
+    assert without.own.told == without.own.se
+    assert any("told from fast" in warning for warning in without.warnings)
+
+
 def test_windows_that_overlap_take_less() -> None:
     rest = {"trials": 40, "arms": 4, "confirm": 0}
     week = Span(DAY, 7 * DAY)
