@@ -412,7 +412,7 @@ def _warnings(ask: _Question, own: Choice, windows: int, after: Promotion | None
     if ask.schedule.quiet is not None:
         found.append("nothing new starts in schedule.quiet: what it delays is not in these days")
     if ask.improve is not None and not ask.spec.budget.confirm:
-        found.append("only a promotion measures the recommendation: set budget.confirm for a number before it")
+        found.append("only a promotion measures the recommendation: set budget.confirm to do so before")
     if ask.improve is not None and ask.search.spread is None:
         found.append("learning is not forecast without --spread: nothing says how much candidates differ")
     return found
