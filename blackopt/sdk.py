@@ -140,8 +140,9 @@ class Campaign:
         """
         with self._parts() as parts:
             with drive(parts, notify, create=False) as runner:
-                begin(self.spec, runner.driver, runner.learner, parts.policy, at_us=parts.clock.now_us())
                 runner.start(resume=resume)
+                begin(self.spec, runner.driver, runner.learner, parts.policy, at_us=parts.clock.now_us())
+                runner.wake()
                 if once:
                     runner.turn()
                 else:

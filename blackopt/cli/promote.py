@@ -71,8 +71,7 @@ def for_people(campaign: Campaign, found: Standing) -> Mapping[str, object]:
         metric = campaign.spec.objective.metric
         facts["test"] = f"{facts['test']}, z {decision.z:.2f} (needed {decision.bound:.2f})"
         value = _effect(decision.effect.value, relative=relative)
-        level = f"{1.0 - 2.0 * _alpha(campaign):.3g}"
-        facts[metric] = f"{value}, repeated confidence interval {low} to {high} (level {level})"
+        facts[metric] = f"{value}, repeated confidence interval {low} to {high} (level {found.level:.3g})"
         if found.corrected is not None and found.looks > 1:
             facts["corrected"] = f"{_effect(found.corrected, relative=relative)} (median-unbiased)"
         for guardrail in decision.guardrails:
@@ -89,11 +88,6 @@ def for_people(campaign: Campaign, found: Standing) -> Mapping[str, object]:
 def _decided(found: Standing) -> str:
     later = found.decided is not None and found.decided < found.looks
     return f" (decided after {found.decided}, the rest came in later)" if later else ""
-
-
-def _alpha(campaign: Campaign) -> float:
-    promotion = campaign.spec.promotion
-    return promotion.alpha if promotion is not None else 0.025
 
 
 def _effect(value: float, *, relative: bool) -> str:

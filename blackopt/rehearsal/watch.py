@@ -125,7 +125,7 @@ class Watch:
         except BlackoptError as error:
             self._ended = f"{error.what}: {error.why}"
             return False
-        runner.start()
+        runner.wake()
         return True
 
     def found(self, seed: int) -> Rehearsal:

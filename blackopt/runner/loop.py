@@ -87,12 +87,19 @@ class Runner:
             if not resume:
                 raise _paused(self.spec, mode)
             self.driver.set_mode(Mode.RUN, cause="resumed by a person", at_us=now_us)
-        elif mode is Mode.DONE and not Left.of(self.driver.ledger, self.spec.budget).nothing:
+        self.wake()
+        self.lane.reconcile(now_us)
+
+    def wake(self) -> None:
+        """Let a campaign that was done run again, where its budget or a promotion has brought new work."""
+        if self.driver.ledger.campaign.mode is not Mode.DONE:
+            return
+        now_us = self.clock.now_us()
+        if not Left.of(self.driver.ledger, self.spec.budget).nothing:
             require_search(self.spec, self.driver.ledger)
             self.driver.set_mode(Mode.RUN, cause="the budget was extended", at_us=now_us)
-        elif mode is Mode.DONE and self.lane.busy:
+        elif self.lane.busy:
             self.driver.set_mode(Mode.RUN, cause="a promotion is under way", at_us=now_us)
-        self.lane.reconcile(now_us)
 
     def turn(self) -> Turn:
         """One turn at the clock's time.

@@ -194,7 +194,9 @@ class Outbox:
             try:
                 served = self.target.incumbent(self.spec.name)
                 if served is None or served[0] < order.number:
-                    self._adopt(order)
+                    receipt = self._adopt(order)
+                    if receipt.outcome is Outcome.REFUSED:
+                        raise RetriableError("production refuses its incumbent", why=receipt.detail)
                     text = f"production had lost incumbent {order.number}: told again"
                     self.notify(Notice("orphan", text, {"incumbent": order.number}))
             except RetriableError as error:

@@ -92,6 +92,8 @@ class ProductionLane:
 
     def reconcile(self, now_us: int) -> None:
         """Once a process: bring production and ledger in step."""
+        if edited := self.promoter.edited():
+            self.notify(Notice("promotion", edited))
         self.outbox.reconcile(self._windows(), now_us)
 
     @property

@@ -69,8 +69,8 @@ def served(ledger: Ledger, row: PromotionRow, now_us: int | None = None) -> list
 def begin(spec: CampaignSpec, driver: Driver, learner: Learner, policy: Policy, *, at_us: int) -> None:
     """Write that the recommendation is to be promoted; nothing if that is under way or done already.
 
-    The runner's start, which follows, brings the campaign's mode in step: two facts, and a process may die in
-    between.
+    :meth:`blackopt.runner.loop.Runner.wake`, which follows, brings the campaign's mode in step: two facts, and
+    a process may die in between.
 
     Raises:
         ConfigurationError: this campaign cannot promote.
@@ -165,13 +165,24 @@ class Promoter:
             PromotionState.HOLDING: self._hold,
             PromotionState.REVERTING: self._revert,
         }
-        while (row := current(self.ledger)) is not None:
+        while (row := current(self.ledger)) is not None and self._goes_on(row):
             step = steps.get(row.state)
-            going = self.ledger.campaign.mode is Mode.RUN or row.state is PromotionState.REVERTING
-            if step is None or not going or not step(row, now_us):
+            if step is None or not step(row, now_us):
                 break
-        if self.busy:
+        if row is not None and self._goes_on(row):
             self.outbox.adopt(now_us)
+
+    def _goes_on(self, row: PromotionRow) -> bool:
+        """A campaign that was paused or stopped adopts nothing; the way back is open all the same."""
+        running = self.ledger.campaign.mode is Mode.RUN
+        return row.state.open and (running or row.state is PromotionState.REVERTING)
+
+    def edited(self) -> str:
+        """What to say where the campaign's ``promotion`` is not what the one under way was started with."""
+        row = current(self.ledger)
+        if row is None or not row.state.open or self.spec.promotion in (None, plan_of(row)):
+            return ""
+        return f"`promotion` was edited; promotion {row.number} goes on as it was started"
 
     def open(self, now_us: int) -> None:
         """Open the promotion's next window, where nothing of the campaign is in traffic."""

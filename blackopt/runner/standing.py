@@ -26,6 +26,7 @@ class Standing:
     Attributes:
         number, state, cause: as in the ledger.
         looks, of_looks: that count, and at most.
+        level: of the interval, 1 − 2α as it was declared when it started.
         decided: the look at which the test ended; None while it goes on.
         decision: what they prove; None before the first.
         steps, of_steps: of the ramp.
@@ -41,6 +42,7 @@ class Standing:
     cause: str
     looks: int
     of_looks: int
+    level: float
     decided: int | None
     decision: Decision | None
     steps: int
@@ -75,6 +77,7 @@ def standing(spec: CampaignSpec, ledger: Ledger) -> Standing | None:
         cause=row.cause,
         looks=found.valid,
         of_looks=plan.looks,
+        level=1.0 - 2.0 * plan.alpha,
         decided=None if found.ruling is None else found.ruling.looks,
         decision=found.decision,
         steps=steps,
@@ -100,6 +103,7 @@ def as_data(found: Standing) -> Mapping[str, object]:
         "value": decision.effect.value if decision else None,
         "se": decision.effect.se if decision else None,
         "interval": list(decision.interval) if decision else None,
+        "level": found.level,
         "guardrails": (
             [
                 {"metric": g.metric, "bound": f"{g.bound.side} {g.bound}", "standing": str(g.standing)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from blackopt.errors import BlackoptError, ConfigurationError
+from blackopt.errors import BlackoptError, ConfigurationError, GuardrailStop
 from blackopt.ledger.rows import Mode, PromotionState, PushState, TrialState
 from blackopt.report.page import render
 from blackopt.runner.assembly import Parts
@@ -59,7 +59,7 @@ def climbed(make_world: Callable[..., Any]) -> Callable[..., Any]:
 def promoting(world: Any, fuse: Any = None) -> Iterator[Any]:
     with world.process(fuse) as runner, Parts(world.spec, clock=world.clock) as parts:
         begin(world.spec, runner.driver, runner.learner, parts.policy, at_us=world.clock.now_us())
-        runner.start()
+        runner.wake()
         yield runner
 
 
@@ -406,3 +406,50 @@ def test_looks_that_are_told_together_are_judged_one_after_the_other(climbed: Ca
             causes.append(ledger.promotions()[-1].cause)
     assert causes[0] == causes[1]
     assert "after 1 window" in causes[0]
+
+
+def test_a_campaign_that_was_stopped_adopts_nothing(climbed: Callable[..., Any]) -> None:
+    world = climbed()
+    world.production.faults["adopt"] = ["down"]
+    with promoting(world) as runner:
+        until(world, runner, PromotionState.ADOPTING)
+        runner.driver.set_mode(Mode.STOPPED, cause="stopped by a person", at_us=world.clock.now_us())
+        world.clock.wait_until(world.clock.now_us() + DAY_US)
+        runner.lane.turn(world.clock.now_us())
+    with world.ledger() as ledger:
+        assert ledger.incumbents()[-1].attempts == 1, "the first try, before it was stopped"
+    with world.process(resume=True) as runner:
+        until(world, runner, PromotionState.HOLDING)
+    assert world.production.adopted[0] == 1
+
+
+def test_a_promotion_is_not_begun_where_the_campaign_is_stopped(climbed: Callable[..., Any]) -> None:
+    world = climbed()
+    with world.process() as runner:
+        runner.driver.set_mode(Mode.STOPPED, cause="stopped by a person", at_us=world.clock.now_us())
+    with pytest.raises(GuardrailStop), promoting(world):
+        pass
+    with world.ledger() as ledger:
+        assert ledger.promotions() == []
+
+
+def test_an_edit_of_the_section_does_not_reach_a_promotion_and_is_said(climbed: Callable[..., Any]) -> None:
+    world = climbed()
+    with promoting(world) as runner:
+        runner.turn()
+    world.document["promotion"] = {**PROMOTION, "looks": 9, "alpha": "1%"}
+    with world.process():
+        pass
+    assert any("goes on as it was started" in notice.text for notice in world.notices)
+    assert (found(world).of_looks, found(world).level) == (2, 0.95)
+
+
+def test_a_lost_incumbent_that_production_refuses_is_trouble(climbed: Callable[..., Any]) -> None:
+    world = climbed()
+    with promoting(world) as runner:
+        until(world, runner, PromotionState.HOLDING)
+    world.production.adopted = None
+    world.production.faults["adopt"] = ["refused"]
+    with world.process():
+        pass
+    assert any("refuses its incumbent" in notice.text for notice in world.notices)

@@ -34,7 +34,7 @@ def copies(make_world: Callable[..., Any], tmp_path: Path) -> Callable[[], Any]:
 def promoting(world: Any, fuse: Any = None) -> Iterator[Any]:
     with world.process(fuse) as runner, Parts(world.spec, clock=world.clock) as parts:
         begin(world.spec, runner.driver, runner.learner, parts.policy, at_us=world.clock.now_us())
-        runner.start()
+        runner.wake()
         yield runner
 
 
