@@ -30,6 +30,8 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress on stder
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Every event on stderr, also with a terminal.")
 ]
+Once = Annotated[bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")]
 Units = Annotated[
     float | None, typer.Option(help="Units that arrive a day in all, each counted once a window.")
 ]
@@ -214,12 +216,8 @@ def rehearse(
 @_verb
 def run(
     campaign: CampaignFile = DEFAULT,
-    once: Annotated[
-        bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")
-    ] = False,
+    once: Once = False,
+    resume: Resume = False,
     output: OutputFormat = Output.TABLE,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -233,12 +231,8 @@ def run(
 @_verb
 def promote(
     campaign: CampaignFile = DEFAULT,
-    once: Annotated[
-        bool, typer.Option("--once", help="Take every step that is due, then leave: for cron.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after a guardrail or `blackopt stop`.")
-    ] = False,
+    once: Once = False,
+    resume: Resume = False,
     output: OutputFormat = Output.TABLE,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -14,18 +14,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from blackopt.errors import Fenced, LedgerError, UsageError
-from blackopt.ledger import chain, promoting
+from blackopt.ledger import chain
 from blackopt.ledger.batches import collector_paused
 from blackopt.ledger.canonical import ask_line, canonical_json, members, order_key, sha256, vector_bodies
 from blackopt.ledger.faults import explained
 from blackopt.ledger.lock import DriverLock
+from blackopt.ledger.promoting import PromotionWriter
 from blackopt.ledger.readings import Intake
 from blackopt.ledger.rows import (
     IngestReport,
     Mode,
     NewTell,
     NewTrial,
-    PromotionState,
     PushKind,
     PushRow,
     PushState,
@@ -35,7 +35,7 @@ from blackopt.ledger.rows import (
 )
 from blackopt.ledger.sqlite import sqlite3
 from blackopt.ledger.telling import SOURCE, TellWriter
-from blackopt.types import Reading, Vector
+from blackopt.types import Reading
 
 if TYPE_CHECKING:
     from blackopt.ledger.ledger import Ledger
@@ -107,7 +107,7 @@ def misplaced(number: int, state: str | None, expected: Sequence[TrialState]) ->
     )
 
 
-class Driver:
+class Driver(PromotionWriter):
     """The only writer of a ledger; made by :meth:`blackopt.ledger.Ledger.drive`.
 
     Every method raises :class:`~blackopt.errors.Fenced` once a newer driver exists, a
@@ -374,65 +374,6 @@ class Driver:
                 "tell_seq DESC LIMIT ?)",
                 (_SNAPSHOTS_KEPT,),
             )
-
-    def start_promotion(self, vector: Vector, plan: Mapping[str, object], *, at_us: int) -> int:
-        """Write that a recommendation is to become the incumbent, if it proves better; returns the number.
-
-        Raises:
-            LedgerError: an earlier promotion has not come to nothing.
-        """
-        with self._transaction() as step:
-            return promoting.start(step, vector, plan, at_us=at_us)
-
-    def move_promotion(self, number: int, to: PromotionState, *, cause: str, at_us: int) -> None:
-        """Change a promotion's state.
-
-        Raises:
-            LedgerError: that edge is not in its life.
-        """
-        with self._transaction() as step:
-            promoting.move(step, number, to, cause=cause, at_us=at_us)
-
-    def adopt(
-        self, promotion: int, vector: Vector, *, artifact_sha: str, to: PromotionState, cause: str, at_us: int
-    ) -> None:
-        """Intend a new incumbent: the order is durable before it is sent.
-
-        Args:
-            promotion: that makes it.
-            vector: (n,) of the new incumbent; the former one's where the promotion is taken back.
-            artifact_sha: of what will be sent.
-            to: ``ADOPTING``, or ``REVERTING``, where the promotion may be already.
-            cause: of that state.
-            at_us: now.
-        """
-        with self._transaction() as step:
-            promoting.intend(
-                step,
-                promotion,
-                vector,
-                uuid=self.ledger.uuid,
-                artifact_sha=artifact_sha,
-                epoch=self.epoch,
-                to=to,
-                cause=cause,
-                at_us=at_us,
-            )
-
-    def retry_adopt(self, number: int, *, unknown: bool, next_us: int, detail: str) -> None:
-        """An order to adopt failed for now, or was not answered: it is due again at ``next_us``."""
-        with self._transaction() as step:
-            state = PushState.UNKNOWN if unknown else PushState.PENDING
-            promoting.tried(step, number, state, next_us=next_us, detail=detail)
-
-    def adopted(
-        self, number: int, promotion: int, to: PromotionState, *, refused: str = "", cause: str, at_us: int
-    ) -> None:
-        """An order to adopt was answered, and the promotion goes on from there."""
-        with self._transaction() as step:
-            state = PushState.REFUSED if refused else PushState.ACKED
-            promoting.tried(step, number, state, next_us=at_us, detail=refused)
-            promoting.move(step, promotion, to, cause=cause, at_us=at_us)
 
     def set_mode(self, mode: Mode, *, cause: str, at_us: int) -> None:
         """Run, pause, stop or end the campaign; the mode that it has already is no new fact."""

@@ -69,8 +69,8 @@ def served(ledger: Ledger, row: PromotionRow, now_us: int | None = None) -> list
 def begin(spec: CampaignSpec, driver: Driver, learner: Learner, policy: Policy, *, at_us: int) -> None:
     """Write that the recommendation is to be promoted; nothing if that is under way or done already.
 
-    :meth:`blackopt.runner.loop.Runner.wake`, which follows, brings the campaign's mode in step: two facts, and
-    a process may die in between.
+    :meth:`blackopt.runner.loop.Runner.wake`, which follows, brings the campaign's mode in step: two facts,
+    and a process may die in between.
 
     Raises:
         ConfigurationError: this campaign cannot promote.

@@ -81,11 +81,7 @@ class FakeProduction:
 
     def push(self, order: Push) -> Receipt:
         """Apply, or recognise; faults: down, lost (request), unanswered (applied, reply lost), refused."""
-        fault = self._fault("push")
-        if fault == "down":
-            raise RetriableError("the module is down")
-        if fault == "lost":
-            raise OutcomeUnknown("no answer", why="the request was lost")
+        fault = self._order("push")
         if fault == "refused":
             return Receipt(Outcome.REFUSED, "bounds: too bold")
         if order.epoch < self.epoch:
@@ -112,11 +108,7 @@ class FakeProduction:
 
     def withdraw(self, order: Withdraw) -> Receipt:
         """Stop serving; faults as for push."""
-        fault = self._fault("withdraw")
-        if fault == "down":
-            raise RetriableError("the module is down")
-        if fault == "lost":
-            raise OutcomeUnknown("no answer", why="the request was lost")
+        fault = self._order("withdraw")
         if fault == "refused":
             return Receipt(Outcome.REFUSED, "malformed: not today")
         known = self.live.pop(order.trial, None) is not None
@@ -127,11 +119,7 @@ class FakeProduction:
 
     def adopt(self, order: Adopt) -> Receipt:
         """Change the incumbent; faults as for push."""
-        fault = self._fault("adopt")
-        if fault == "down":
-            raise RetriableError("the module is down")
-        if fault == "lost":
-            raise OutcomeUnknown("no answer", why="the request was lost")
+        fault = self._order("adopt")
         if fault == "refused":
             return Receipt(Outcome.REFUSED, "bounds: too bold")
         if order.epoch < self.epoch:
@@ -199,6 +187,15 @@ class FakeProduction:
 
     def close(self) -> None:
         """Nothing to close."""
+
+    def _order(self, method: str) -> str:
+        """The fault of an order that arrives; one that does not arrive ends here."""
+        fault = self._fault(method)
+        if fault == "down":
+            raise RetriableError("the module is down")
+        if fault == "lost":
+            raise OutcomeUnknown("no answer", why="the request was lost")
+        return fault
 
     def _fault(self, method: str) -> str:
         waiting = self.faults.get(method)
