@@ -7,75 +7,31 @@ while the app moves its time. Whatever happens, the campaign that was killed mus
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from blackopt import Campaign, Ledger
 
-RETENTION = Path(__file__).resolve().parents[2] / "examples" / "retention"
 BLACKOPT = [sys.executable, "-c", "from blackopt.cli.main import main; main()"]
 KILLS = 200
 SEED = 20_261
 
 
-@contextmanager
-def app(folder: Path) -> Iterator[dict[str, str]]:
-    """The app, small: few users, so that most of the time is blackopt's."""
-    environment = {**os.environ, "APP_SECRET": "a secret of this test"}
-    command = [
-        sys.executable,
-        str(RETENTION / "app.py"),
-        "--directory",
-        str(folder),
-        "--seed",
-        "5",
-        "--users",
-        "1500",
-    ]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        port = urlsplit(json.loads(process.stdout.readline())["address"]).port
-        yield {**environment, "APP_PORT": str(port)}
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def prepare(folder: Path) -> Path:
-    """A campaign folder: the example's campaign with a smaller budget and fewer arms."""
-    (folder / "queries").mkdir(parents=True)
-    for query in RETENTION.glob("queries/*.sql"):
-        (folder / "queries" / query.name).write_text(query.read_text())
-    text = (RETENTION / "campaign.yaml").read_text()
-    for old, new in (
-        (
-            "budget: {trials: 384, max_in_flight: 48, breaches: 12}",
-            "budget: {trials: 24, max_in_flight: 16, confirm: 1}",
-        ),
-        ("population: 16", "population: 8"),
-        ("arms: 16", "arms: 8"),
-        ("min_units: 100", "min_units: 10"),
-    ):
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "campaign.yaml"
-    path.write_text(text)
-    return path
+BUDGET = {
+    "budget: {trials: 384, max_in_flight: 48, breaches: 12}": (
+        "budget: {trials: 24, max_in_flight: 16, confirm: 1}"
+    )
+}
+USERS = 1500
 
 
 def start(campaign: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -115,11 +71,12 @@ def check_production(folder: Path, campaign: Path, environment: Mapping[str, str
         assert times == 1, f"t{trial} was applied {times} times"
 
 
-def killed_run(folder: Path, chance: random.Random, kills_left: int) -> tuple[dict[str, Any], int]:
+def killed_run(
+    campaign: Path, small_app: Any, chance: random.Random, kills_left: int
+) -> tuple[dict[str, Any], int]:
     """One campaign, killed until it is done or no kills are left; its facts, and the number of kills."""
-    campaign = prepare(folder)
-    kills = 0
-    with app(folder) as environment:
+    folder, kills = campaign.parent, 0
+    with small_app(folder, USERS) as environment:
         while True:
             process = start(campaign, environment)
             if kills < kills_left:
@@ -151,10 +108,12 @@ def wait_for_a_random_moment(process: subprocess.Popen[bytes], folder: Path, cha
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_f01_f02_f03_f04_f05_f08_two_hundred_kills_leave_no_trace(tmp_path: Path) -> None:
+def test_f01_f02_f03_f04_f05_f08_two_hundred_kills_leave_no_trace(
+    tmp_path: Path, small_campaign: Any, small_app: Any
+) -> None:
     whole = tmp_path / "whole"
-    campaign = prepare(whole)
-    with app(whole) as environment:
+    campaign = small_campaign(whole, BUDGET)
+    with small_app(whole, USERS) as environment:
         assert start(campaign, environment).wait(timeout=120) == 0
         check_production(whole, campaign, environment)
         expected = facts(campaign, environment)
@@ -164,7 +123,8 @@ def test_f01_f02_f03_f04_f05_f08_two_hundred_kills_leave_no_trace(tmp_path: Path
     kills = runs = 0
     while kills < KILLS:
         runs += 1
-        found, n = killed_run(tmp_path / f"killed{runs}", chance, KILLS - kills)
+        killed = small_campaign(tmp_path / f"killed{runs}", BUDGET)
+        found, n = killed_run(killed, small_app, chance, KILLS - kills)
         kills += n
         for name, value in expected.items():
             assert found[name] == value, f"{name} differs in run {runs}, killed {n} times"

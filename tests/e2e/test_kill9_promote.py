@@ -69,26 +69,13 @@ class App:
             self._process.stdout.close()
 
 
-def prepare(folder: Path) -> Path:
-    """The example's campaign with few trials and a quick promotion that few users suffice for."""
-    (folder / "queries").mkdir(parents=True)
-    for query in RETENTION.glob("queries/*.sql"):
-        (folder / "queries" / query.name).write_text(query.read_text())
-    text = (RETENTION / "campaign.yaml").read_text()
-    for old, new in (
-        ("trials: 384, max_in_flight: 48", "trials: 64, max_in_flight: 16"),
-        ("population: 16", "population: 8"),
-        ("arms: 16", "arms: 8"),
-        ("min_units: 100", "min_units: 10"),
-        ("looks: 3, window: 1d", "looks: 2, window: 1d, alpha: 40%"),
-        ('"2 * control"', '"4 * control"'),
-        ('"1.25 * control"', '"4 * control"'),
-    ):
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "campaign.yaml"
-    path.write_text(text)
-    return path
+SMALL = {
+    "trials: 384, max_in_flight: 48": "trials: 64, max_in_flight: 16",
+    "looks: 3, window: 1d": "looks: 2, window: 1d, alpha: 40%",
+    '"2 * control"': '"4 * control"',
+    '"1.25 * control"': '"4 * control"',
+}
+"""Few trials, and a quick promotion that few users suffice for."""
 
 
 def start(verb: str, campaign: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -158,9 +145,11 @@ def killed_promotion(folder: Path, chance: random.Random, kills_left: int) -> tu
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_promotion_that_is_killed_again_and_again_is_the_same_promotion(tmp_path: Path) -> None:
+def test_a_promotion_that_is_killed_again_and_again_is_the_same_promotion(
+    tmp_path: Path, small_campaign: Any
+) -> None:
     searched, whole = tmp_path / "searched", tmp_path / "whole"
-    campaign = prepare(searched)
+    campaign = small_campaign(searched, SMALL)
     app = App(searched)
     try:
         assert start("run", campaign, app.environment).wait(timeout=120) == 0
