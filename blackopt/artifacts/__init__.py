@@ -3,6 +3,7 @@
 docs/artifacts.md says which when, and gives the bytes for implementers in any language.
 """
 
+from blackopt.artifacts.centre import Centre
 from blackopt.artifacts.compression import Codec, compress, expand
 from blackopt.artifacts.delta import Base, apply, float16, full, int8, sparse
 from blackopt.artifacts.keyed import Keyed, perturb, rebuild
@@ -11,6 +12,7 @@ from blackopt.artifacts.store import Collected, Store
 
 __all__ = [
     "Base",
+    "Centre",
     "Codec",
     "Collected",
     "Keyed",

@@ -2,12 +2,14 @@
 
     objects/1a/1a0d...      the bytes
     pins/1a0d.../<holder>   an empty file: somebody needs them
+    labels/<label>          the hash of what the label stands for
     partial/                files that are being written
     lock                    held shared by who adds, alone by who collects
 
 A file appears under its name when it is whole and on the disk (written beside, fsync, rename, fsync of the
 directory), so a process may be killed anywhere. The lock is the kernel's and goes with the process that held
-it; the directory belongs on a local disk. What is pinned is never collected; a delta pins its base.
+it; the directory belongs on a local disk. What is pinned or labelled is never collected; a delta pins its
+base.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from blackopt.errors import ArtifactError, UsageError
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # has room for the name of a campaign and a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +48,55 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
-        self._objects, self._pins, self._partial = (
-            self._folder / name for name in ("objects", "pins", "partial")
+        self._objects, self._pins, self._labels, self._partial = (
+            self._folder / name for name in ("objects", "pins", "labels", "partial")
         )
-        for path in (self._objects, self._pins, self._partial):
+        for path in (self._objects, self._pins, self._labels, self._partial):
             path.mkdir(parents=True, exist_ok=True)
         (self._folder / "lock").touch()
         _sync(self._folder)
 
-    def put(self, body: bytes, *, holder: str, base: str | None = None) -> str:
-        """Keep these bytes, pinned by ``holder``; they are on the disk when this returns.
+    def put(
+        self, body: bytes, *, holder: str | None = None, label: str | None = None, base: str | None = None
+    ) -> str:
+        """Keep these bytes for a holder, under a label, or both; they are on the disk when this returns.
 
         Args:
             body: of an artifact.
             holder: who needs it, e.g. ``"t17"``: see :meth:`pin`.
+            label: what it is called from now on: see :meth:`label`.
             base: the artifact that these bytes are a delta against: it stays for as long as they do.
 
         Returns:
             Their sha256, in hex.
 
         Raises:
-            UsageError: ``holder`` is no name, or ``base`` no hash.
+            UsageError: neither holder nor label, one of them is no name, or ``base`` no hash.
             ArtifactError: the base is not there.
             OSError: the disk refused; nothing appears under the hash.
         """
-        _check_holder(holder)
+        if holder is None and label is None:
+            raise UsageError("store: expected a holder or a label: what nobody needs is not kept")
+        if holder is not None:
+            _check_holder(holder)
+        if label is not None:
+            self._label_path(label)
         name = hashlib.sha256(body).hexdigest()
         with self._locked(fcntl.LOCK_SH):
             # Pins first: whatever is interrupted here leaves a pin without bytes, which collect removes.
             if base is not None:
                 self._pin(base, name)
-            self._write_pin(name, holder)
+            if holder is not None:
+                self._write_pin(name, holder)
             path = self._path(name)
             if not _is_whole(path, body):
+                path.parent.mkdir(exist_ok=True)
                 self._write(path, body)
             # Also where another process wrote it, which may not have come as far as this.
             _sync(path.parent)
             _sync(self._objects)
+            if label is not None:
+                self._write_label(label, name)
         return name
 
     def get(self, name: str) -> bytes:
@@ -150,13 +165,57 @@ class Store:
         except FileNotFoundError:
             return []
 
+    def label(self, label: str, name: str) -> None:
+        """Call an artifact by a name that says what it is for; it stays for as long as it is called so.
+
+        A label stands for one artifact. Given another, it moves: a reader sees the old one or the new one.
+
+        Args:
+            label: up to 200 letters, digits, dots, dashes and underscores.
+            name: the artifact's sha256.
+
+        Raises:
+            UsageError: ``name`` is no hash, or ``label`` no such name.
+            ArtifactError: there is no such artifact.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            if name not in self:
+                raise self._missing(name)
+            self._write_label(label, name)
+
+    def unlabel(self, label: str) -> None:
+        """Nothing is called so any more. That nothing ever was is no error.
+
+        Raises:
+            UsageError: ``label`` is no such name.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            self._label_path(label).unlink(missing_ok=True)
+            _sync(self._labels)
+
+    def resolve(self, label: str) -> str | None:
+        """The sha256 of what is called so; None where nothing is.
+
+        Raises:
+            UsageError: ``label`` is no such name.
+        """
+        try:
+            return self._label_path(label).read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+
+    def labels(self) -> dict[str, str]:
+        """All labels in order, each with the sha256 of what it stands for."""
+        found = ((path.name, self.resolve(path.name)) for path in sorted(self._labels.iterdir()))
+        return {label: name for label, name in found if name is not None}
+
     def collect(self, keep: Iterable[str] = ()) -> Collected:
-        """Remove every artifact that nobody pins, and what killed processes left half written.
+        """Remove every artifact that nobody pins or labels, and what killed processes left half written.
 
         A delta that goes unpins its base, which goes with it where that was the last pin.
 
         Args:
-            keep: hashes of artifacts to leave although nobody pins them.
+            keep: hashes of artifacts to leave although nobody pins or labels them.
 
         Raises:
             UsageError: one of ``keep`` is no hash.
@@ -166,6 +225,7 @@ class Store:
         with self._locked(fcntl.LOCK_EX):
             for path in self._partial.iterdir():
                 path.unlink()
+            kept |= set(self.labels().values())
             present = {path.name: path for path in self._objects.glob("*/*")}
             while True:
                 self._drop_pins_of_the_absent(present)
@@ -201,8 +261,11 @@ class Store:
         _sync(folder)
         _sync(self._pins)
 
+    def _write_label(self, label: str, name: str) -> None:
+        self._write(self._label_path(label), name.encode())
+        _sync(self._labels)
+
     def _write(self, path: Path, body: bytes) -> None:
-        path.parent.mkdir(exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=self._partial)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - Path.open takes no descriptor
@@ -219,6 +282,13 @@ class Store:
             raise UsageError(f"store: expected a sha256 in lower-case hex, got {name!r}")
         return self._objects / name[:2] / name
 
+    def _label_path(self, label: str) -> Path:
+        if not _LABEL.fullmatch(label):
+            raise UsageError(
+                f"store: a label is up to 200 letters, digits, dots, dashes and underscores, got {label!r}"
+            )
+        return self._labels / label
+
     def _pin_folder(self, name: str) -> Path:
         return self._pins / self._path(name).name
 
@@ -226,9 +296,9 @@ class Store:
         return ArtifactError(
             "an artifact is not in the store",
             where=str(self._path(name)),
-            why="it was never put there, or nobody pinned it when the store was collected",
+            why="it was never put there, or nobody pinned or labelled it when the store was collected",
             safe="nothing was changed",
-            next_step="put it again; pin what is still needed",
+            next_step="put it again; pin or label what is still needed",
         )
 
     @contextmanager

@@ -21,6 +21,7 @@ from blackopt.errors import ArtifactError, UsageError
 
 NAMES = st.sampled_from([hashlib.sha256(bytes([n])).hexdigest() for n in range(6)])
 HOLDERS = st.sampled_from(["incumbent", "t1", "t2"])
+LABELS = st.sampled_from(["feed.v1", "feed.v2"])
 
 
 def where(folder: Path, name: str) -> Path:
@@ -37,6 +38,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.damaged: set[str] = set()
         self.pins: dict[str, set[str]] = {}
         self.bases: dict[str, set[str]] = {}
+        self.labels: dict[str, str] = {}
 
     def teardown(self) -> None:
         self.place.cleanup()
@@ -72,9 +74,32 @@ class AgainstAModel(RuleBasedStateMachine):
         self.store.unpin(name, holder)
         self.pins.get(name, set()).discard(holder)
 
+    @rule(number=st.integers(0, 5), label=LABELS)
+    def put_under_a_label(self, number: int, label: str) -> None:
+        name = self.store.put(bytes([number]), label=label)
+        self.bodies[name] = bytes([number])
+        self.damaged.discard(name)
+        self.pins.setdefault(name, set())
+        self.labels[label] = name
+
+    @rule(name=NAMES, label=LABELS)
+    def label(self, name: str, label: str) -> None:
+        if name in self.bodies:
+            self.store.label(label, name)
+            self.labels[label] = name
+        else:
+            with pytest.raises(ArtifactError, match="not in the store"):
+                self.store.label(label, name)
+
+    @rule(label=LABELS)
+    def unlabel(self, label: str) -> None:
+        self.store.unlabel(label)
+        self.labels.pop(label, None)
+
     @rule(keep=st.sets(NAMES, max_size=2))
     def collect(self, keep: set[str]) -> None:
         needed = keep & set(self.bodies) | {name for name, holders in self.pins.items() if holders}
+        needed |= set(self.labels.values())
         while more := {base for name in needed for base in self.bases.get(name, ())} - needed:
             needed |= more
         gone = set(self.bodies) - needed
@@ -108,6 +133,9 @@ class AgainstAModel(RuleBasedStateMachine):
     @invariant()
     def holds_what_it_should(self) -> None:
         assert list(self.store) == sorted(self.bodies)
+        assert self.store.labels() == self.labels
+        for label in ("feed.v1", "feed.v2"):
+            assert self.store.resolve(label) == self.labels.get(label)
         for name, body in self.bodies.items():
             assert name in self.store
             if name in self.damaged:
@@ -229,3 +257,33 @@ def test_a_full_disk_leaves_nothing_under_the_hash(tmp_path: Path) -> None:
     store.collect()
     assert not list((tmp_path / "pins").iterdir())
     assert store.get(store.put(bytes(5000), holder="t1")) == bytes(5000)
+
+
+@pytest.mark.parametrize("label", ["", "a/b", "..", ".hidden", "x" * 201, "ü"])
+def test_labels_are_names_and_no_paths(tmp_path: Path, label: str) -> None:
+    store = Store(tmp_path)
+    name = store.put(b"x", holder="t1")
+    calls = (store.unlabel, store.resolve, lambda label: store.label(label, name))
+    for call in (*calls, lambda label: store.put(b"y", label=label)):
+        with pytest.raises(UsageError, match="a label is"):
+            call(label)
+    assert (list(store), store.labels()) == ([name], {})
+
+
+def test_what_nobody_needs_is_not_put(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected a holder or a label"):
+        Store(tmp_path).put(b"x")
+
+
+def test_a_process_that_is_killed_before_the_label_leaves_nothing(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from blackopt.artifacts.store import Store\n"
+        "Store._write_label = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Store(sys.argv[1]).put(b'x', label='feed.v1')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    store = Store(tmp_path)
+    assert store.resolve("feed.v1") is None
+    assert store.collect() == Collected(1, 1)
