@@ -1,18 +1,22 @@
 """Writes the generated pages of the documentation; ``--check`` fails if one is out of date.
 
-A page is a function that returns its text, listed in ``PAGES``. Run it with
-the interpreter that blackopt is installed for.
+A page is a function that returns its text, listed in ``PAGES``. ``optimizers.md`` is written by hand but for
+what benchmarks measured: a line ``<!-- results: NAME -->`` asks for the tables of ``docs/results/NAME.json``,
+and what stands between it and ``<!-- end of NAME -->`` is written here (``benchmarks/results.py`` has the
+format). Run it with the interpreter that blackopt is installed for.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import Table, read
 from blackopt.campaign.base import Section
 from blackopt.campaign.document import OPERATIONAL
 from blackopt.campaign.published import core_schema
@@ -169,7 +173,53 @@ def _list(words: Any) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-PAGES: dict[str, Callable[[], str]] = {"reference/campaign.md": campaign}
+def optimizers() -> str:
+    """The page about optimizers as it stands, with the present results in their places."""
+    return with_results((HERE / "optimizers.md").read_text(encoding="utf-8"), HERE / "results")
+
+
+def with_results(page: str, folder: Path) -> str:
+    """A page with each of its results written anew; those that are not in the folder are left out.
+
+    Raises:
+        SystemExit: a place for results has no end, so that nobody can say what to replace.
+    """
+    for name in re.findall(r"^<!-- results: (.+) -->$", page, re.MULTILINE):
+        begin, end = f"<!-- results: {name} -->\n", f"<!-- end of {name} -->\n"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"the page asks for the results {name!r} and has no line {end.strip()!r} below")
+        path = folder / f"{name}.json"
+        page = before + begin + (_results(path) if path.exists() else "") + end + after
+    return page
+
+
+def _results(path: Path) -> str:
+    """A section: tables, what lost, and the command that printed them."""
+    results = read(path)
+    parts = [f"### {results.title}", *(_measured(table) for table in results.tables)]
+    if results.lost:
+        parts.append("What lost:\n\n" + "\n".join(f"- {sentence}" for sentence in results.lost))
+    versions = ", ".join(f"{library} {version}" for library, version in results.versions.items())
+    parts.append(
+        f"Printed by `{results.command}` on {results.date}. Seeds: {results.seeds}. {versions}. "
+        f"{results.machine}."
+    )
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _measured(table: Table) -> str:
+    lines: list[list[Any]] = [table.columns, ["---"] * len(table.columns), *table.rows]
+    rows = "\n".join(f"| {' | '.join(map(_shown, line))} |" for line in lines)
+    return f"**{table.title}**\n\n{rows}" + f"\n\n{table.note}" * bool(table.note)
+
+
+def _shown(cell: float | str | None) -> str:
+    return "" if cell is None else cell if isinstance(cell, str) else f"{cell:.3g}"
+
+
+PAGES: dict[str, Callable[[], str]] = {"reference/campaign.md": campaign, "optimizers.md": optimizers}
 
 
 def main() -> int:
