@@ -28,9 +28,12 @@ from blackopt.artifacts.delta import FORMAT
 from blackopt.artifacts.keyed import Keyed
 from blackopt.artifacts.store import Store
 from blackopt.errors import ArtifactError, UsageError
+from blackopt.types import Artifact
 
 CAMPAIGN, VERSION, SEED = "blackopt.campaign", "blackopt.version", "blackopt.seed"
 ORDER, STILL = "blackopt.order", "blackopt.still"
+MEDIA_TYPE = "application/vnd.blackopt.centre"
+"""Of an artifact that is a centre itself, without noise: the sha256 of its file, which both sides have."""
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +57,7 @@ class Run:
         return slice(self.first, self.last)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Centre:
     """The model that candidates of one version are drawn around.
 
@@ -196,6 +199,15 @@ class Centre:
             raise _damaged(
                 f"{type(error).__name__}: {error}", f"{len(body)} bytes that begin with {body[:16]!r}"
             ) from error
+
+
+def reference(name: str) -> Artifact:
+    """What orders a module to serve a centre as it is: 64 bytes, whatever the size of the model.
+
+    Args:
+        name: the sha256 that :meth:`Centre.publish` returned.
+    """
+    return Artifact(name.encode(), MEDIA_TYPE)
 
 
 def label(campaign: str, version: int) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from blackopt.errors import UsageError
 from blackopt.serving import server
 from blackopt.serving.answers import UNAVAILABLE, Answer, Refused, Rejected
+from blackopt.serving.checking import checked
 from blackopt.serving.kill import KillFile
 from blackopt.serving.live import Assignment, Incumbent, LiveArm, View
 from blackopt.serving.orders import (
@@ -27,7 +28,6 @@ from blackopt.serving.orders import (
 from blackopt.serving.placing import check_placement
 from blackopt.serving.signature import Verifier
 from blackopt.serving.state import Adopted, Applied, Memory, StateFile
-from blackopt.traffic import bucket
 from blackopt.types import Adopt, Artifact, Outcome, Push, Withdraw
 
 T = TypeVar("T")
@@ -155,16 +155,7 @@ class Arms(Generic[T]):
             raise UsageError(f"unit: expected a string, got {type(unit).__name__}")
         # One read of the view: the arms, the control and the incumbent of one moment.
         now, view = self._clock(), self._view
-        if self._killed(now):
-            return view.configured
-        window, incumbent = view.windows.get(campaign), view.incumbent(campaign)
-        if window is None or now >= window.expires:
-            return incumbent
-        try:
-            at = bucket(campaign, window.placement.salt, unit)
-        except UsageError:
-            return incumbent
-        return window.find(at, now) or incumbent
+        return view.configured if self._killed(now) else view.assign(campaign, unit, now)
 
     def incumbent(self, campaign: str) -> Assignment[T]:
         """What everyone outside the campaign's arms gets, for modules that split no traffic."""
@@ -357,16 +348,7 @@ class Arms(Generic[T]):
         return self._check(campaign, Assignment(None, 0, artifact, None))
 
     def _check(self, campaign: str, wanted: Assignment[None]) -> Assignment[T] | Refused:
-        try:
-            self._accept(wanted.artifact)
-            return Assignment(wanted.arm, wanted.window, wanted.artifact, self._load(wanted.artifact))
-        except Refused as refused:
-            return refused
-        except Exception as error:  # noqa: BLE001 - the module's code: whatever it raises, it cannot vouch for this
-            _log.exception(
-                "%s of campaign %s: the module's check failed", wanted.arm or "incumbent", campaign
-            )
-            return Refused(f"the module's check failed with {type(error).__name__}: {error}")
+        return checked(campaign, wanted, self._accept, self._load)
 
     def _readopted(self) -> dict[str, Incumbent[T]]:
         """The adopted incumbents after a restart; one that the module refuses now does not stop the start."""

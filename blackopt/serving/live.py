@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Generic, Self, TypeVar
 
+from blackopt.errors import UsageError
 from blackopt.serving.answers import Refused
 from blackopt.serving.state import Adopted
+from blackopt.traffic import bucket
 from blackopt.types import CONTROL, Artifact, Placement, Push
 
 T = TypeVar("T")
@@ -25,12 +27,14 @@ class Assignment(Generic[T]):
         window: number of the window, to be logged with the arm; 0 where ``arm`` is None.
         artifact: the bytes to serve; the incumbent's unless ``arm`` is a candidate's.
         value: what the module's ``load`` made of the artifact, once per order; the artifact itself without.
+        beside: for the control, the value of an arm of its window; else None.
     """
 
     arm: str | None
     window: int
     artifact: Artifact
     value: T
+    beside: T | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,12 @@ class LiveWindow(Generic[T]):
         if not placed:
             return None
         placed.sort(key=lambda pair: pair[0].slice.lower)
-        first = placed[0][0]
+        first, some = placed[0][0], placed[0][1].assignment
         return cls(
             placement=first,
             lowers=tuple(placement.slice.lower for placement, _ in placed),
             arms=tuple(arm for _, arm in placed),
-            control=Assignment(CONTROL, first.window, incumbent.artifact, incumbent.value),
+            control=Assignment(CONTROL, first.window, incumbent.artifact, incumbent.value, some.value),
             expires=max(arm.expires for _, arm in placed),
         )
 
@@ -129,6 +133,17 @@ class View(Generic[T]):
     def with_incumbent(self, campaign: str, incumbent: Incumbent[T]) -> Self:
         """The snapshot with another incumbent of one campaign, in its control too."""
         return self.of(self.configured, {**self.adopted, campaign: incumbent}, self.arms)
+
+    def assign(self, campaign: str, unit: str, now: float) -> Assignment[T]:
+        """What a unit is served; the incumbent where it has no id that the splitter takes."""
+        window, incumbent = self.windows.get(campaign), self.incumbent(campaign)
+        if window is None or now >= window.expires:
+            return incumbent
+        try:
+            at = bucket(campaign, window.placement.salt, unit)
+        except UsageError:
+            return incumbent
+        return window.find(at, now) or incumbent
 
     def incumbent(self, campaign: str) -> Assignment[T]:
         """What the units of a campaign get outside its arms and its control."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -134,13 +135,17 @@ class Mlp:
 
 
 class RunningNorm:
-    """Means and deviations of features as they pass by, for the ``normalizer`` of the next campaign.
+    """Means and deviations of features as they pass by, for the ``normalizer`` of a network.
 
-    Two sets of cases are joined by their counts, means and sums of squares alone: Chan, Golub and LeVeque,
-    "Updating formulae and a pairwise algorithm for computing sample variances" (1979), equations 2.1.
+    Two sets of cases are joined by their counts, means and sums of squares alone, so each process may gather
+    its own: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances" (1979), equations 2.1.
 
     Args:
         width: how many features.
+
+    Attributes:
+        count: cases seen.
     """
 
     def __init__(self, width: int) -> None:
@@ -161,14 +166,55 @@ class RunningNorm:
             raise UsageError(
                 f"features: expected finite numbers of width {self._mean.size}, got {batch.shape}"
             )
-        if not len(batch):
-            return
-        delta = batch.mean(axis=0) - self._mean
-        total = self.count + len(batch)
-        self._squares += ((batch - batch.mean(axis=0)) ** 2).sum(axis=0)
-        self._squares += delta**2 * self.count * len(batch) / total
-        self._mean += delta * len(batch) / total
+        if len(batch):
+            mean = batch.mean(axis=0)
+            self._join(len(batch), mean, ((batch - mean) ** 2).sum(axis=0))
+
+    def merge(self, other: RunningNorm) -> None:
+        """Take in what another has seen; neither needs the cases again.
+
+        Raises:
+            UsageError: it has seen features of another width.
+        """
+        if other._mean.size != self._mean.size:
+            raise UsageError(f"other: expected features of width {self._mean.size}, got {other._mean.size}")
+        if other.count:
+            self._join(other.count, other._mean, other._squares)
+
+    def _join(self, count: int, mean: Floats, squares: Floats) -> None:
+        delta, total = mean - self._mean, self.count + count
+        self._squares += squares + delta**2 * self.count * count / total
+        self._mean += delta * count / total
         self.count = total
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as JSON takes it; it reads back exactly."""
+        return {"count": self.count, "mean": self._mean.tolist(), "squares": self._squares.tolist()}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """What :meth:`dump` gave, also after a way through JSON.
+
+        Raises:
+            UsageError: something else.
+        """
+        try:
+            self = cls(len(state["mean"]))
+            self.count = operator.index(state["count"])
+            self._mean, self._squares = (
+                np.array(state[key], dtype=np.float64) for key in ("mean", "squares")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"state: expected count, mean and squares, got {state!r}") from error
+        arrays = self._mean, self._squares
+        if not (
+            self.count >= 0
+            and self._mean.shape == self._squares.shape == (self._mean.size,)
+            and np.isfinite(arrays).all()
+            and (self._squares >= 0.0).all()
+        ):
+            raise UsageError(f"state: expected finite numbers of one width, none negative, got {state!r}")
+        return self
 
     def normalizer(self) -> tuple[Floats, Floats]:
         """Mean and deviation, (inputs,) each; the deviation is 1 where a feature has none.
