@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blackopt.artifacts.portable import Kind, chunks
+from blackopt.artifacts.portable import Kind, check, chunks
+from blackopt.artifacts.table import BLOCK, stretches
 from blackopt.errors import ArtifactError, UsageError
 from blackopt.types import Artifact
 
@@ -40,7 +41,7 @@ class Keyed:
         key: of the noise, 0 <= key < 2^64; twins share it.
         sign: +1 or -1.
         sigma: the step, in the units of the parameters; > 0 and finite.
-        kind: normal numbers, or signs.
+        kind: normal numbers, signs, or normal numbers from a table.
     """
 
     version: int
@@ -95,7 +96,8 @@ def perturb(
     """The candidate's values where the centre has these.
 
     Each is ``float64(centre) + (sign * sigma) * noise`` in float64, rounded once to the centre's type, so
-    that another implementation can be equal to the last bit.
+    that another implementation can be equal to the last bit. Noise of a table over a float32 centre takes
+    float32 throughout, the product rounded, then the sum, which is as fast as memory.
 
     Args:
         centre: float32 or float64 of any shape, taken row by row.
@@ -116,20 +118,49 @@ def perturb(
             f"perturb: out must be contiguous {centre.dtype} {centre.shape}, got {out.dtype} {out.shape}"
         )
     given, made = centre.reshape(-1), out.reshape(-1)
-    step = candidate.sign * candidate.sigma
-    finite = True
-    for first, part in chunks(seed, candidate.key, centre.size, offset=offset, kind=candidate.kind):
-        place = slice(first, first + len(part))
-        np.multiply(part, step, out=part)
-        np.add(part, given[place], out=part)
-        with np.errstate(over="ignore"):  # reported below, for all parts at once
-            made[place] = part
-        finite = finite and bool(np.isfinite(made[place]).all())
+    if candidate.kind is Kind.TABLE and centre.dtype == np.float32:
+        finite = _perturb_narrow(given, candidate, seed, offset, made)
+    else:
+        finite = _perturb_wide(given, candidate, seed, offset, made)
     if not finite:
         raise UsageError(
             f"perturb: centre or candidate is not finite in {centre.dtype} (sigma {candidate.sigma})"
         )
     return out
+
+
+def _perturb_wide(given: NDArray[Any], candidate: Keyed, seed: int, offset: int, made: NDArray[Any]) -> bool:
+    """Whether all are finite."""
+    step = candidate.sign * candidate.sigma
+    finite = True
+    for first, part in chunks(seed, candidate.key, given.size, offset=offset, kind=candidate.kind):
+        place = slice(first, first + len(part))
+        with np.errstate(over="ignore"):  # reported by the caller, for all parts at once
+            np.multiply(part, step, out=part)
+            np.add(part, given[place], out=part)
+            made[place] = part
+        finite = finite and bool(np.isfinite(made[place]).all())
+    return finite
+
+
+def _perturb_narrow(
+    given: NDArray[np.float32], candidate: Keyed, seed: int, offset: int, made: NDArray[np.float32]
+) -> bool:
+    """The same in float32: three operations a block, in the cache; no numpy call less is possible."""
+    check(seed, candidate.key, given.size, offset)
+    scratch = np.empty(BLOCK, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # reported by the caller, for all parts at once
+        forth = np.array(candidate.sign * candidate.sigma, np.float32)
+        back = -forth
+        finite = bool(np.isfinite(forth))
+        for first, stretch, sign in stretches(seed, candidate.key, given.size, offset):
+            moved = scratch[: len(stretch)]
+            place = made[first : first + len(stretch)]
+            np.multiply(stretch, forth if sign > 0 else back, moved)
+            np.add(moved, given[first : first + len(stretch)], place)
+            # One pass over what the cache holds: no square is finite where a number is not.
+            finite = finite and (np.isfinite(place.dot(place)) or bool(np.isfinite(place).all()))
+    return bool(finite)
 
 
 def rebuild(centre: Mapping[str, NDArray[Any]], candidate: Keyed, seed: int) -> dict[str, NDArray[Any]]:

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NORMAL = 0, SIGN = 1 };
+enum { NORMAL = 0, SIGN = 1, TABLE = 2 };
 
 /* High and low word of a * b. */
 static void multiply(uint64_t a, uint64_t b, uint64_t *high, uint64_t *low) {
@@ -24,11 +24,11 @@ static void multiply(uint64_t a, uint64_t b, uint64_t *high, uint64_t *low) {
     *low = a * b;
 }
 
-/* Philox4x64-10: cipher key (seed, "blackopt"), counter (block, 0, key, kind). */
-static void philox(uint64_t seed, uint64_t block, uint64_t key, uint64_t kind, uint64_t x[4]) {
+/* Philox4x64-10: cipher key (seed, "blackopt"), counter (block, stream, key, kind). */
+static void philox(uint64_t seed, uint64_t block, uint64_t stream, uint64_t key, uint64_t kind, uint64_t x[4]) {
     uint64_t k0 = seed, k1 = UINT64_C(0x74706F6B63616C62); /* "blackopt", little-endian */
     int round;
-    x[0] = block, x[1] = 0, x[2] = key, x[3] = kind;
+    x[0] = block, x[1] = stream, x[2] = key, x[3] = kind;
     for (round = 0; round < 10; round++) {
         uint64_t h0, l0, h1, l1;
         multiply(UINT64_C(0xD2E7470EE14C6C93), x[0], &h0, &l0);
@@ -68,12 +68,24 @@ static double normal(uint32_t half) {
     return copysign(above / below, q);
 }
 
-/* The number at one position; a real implementation keeps the block for its neighbours. */
+/* Normal number i of a key, or of the table, which is stream 1 of key 0. */
+static double drawn(uint64_t seed, uint64_t stream, uint64_t key, uint64_t kind, uint64_t i) {
+    uint64_t words[4];
+    philox(seed, i / 8 + 1, stream, key, kind, words);
+    return normal((uint32_t)(words[i % 8 / 2] >> 32 * (i % 2)));
+}
+
+/* The number at one position; a real implementation keeps the block for its neighbours, and
+   makes the table once. */
 static double noise(uint64_t seed, uint64_t key, uint64_t kind, uint64_t position) {
-    uint64_t per = kind == NORMAL ? 8 : 256, within = position % per, words[4];
-    philox(seed, position / per + 1, key, kind, words);
-    if (kind == SIGN) return words[within / 64] >> within % 64 & 1 ? 1.0 : -1.0;
-    return normal((uint32_t)(words[within / 2] >> 32 * (within % 2)));
+    uint64_t words[4], word, block = position >> 14;
+    double number;
+    if (kind == NORMAL) return drawn(seed, 0, key, NORMAL, position);
+    philox(seed, (kind == SIGN ? position / 256 : block / 4) + 1, 0, key, kind, words);
+    if (kind == SIGN) return words[position / 64 % 4] >> position % 64 & 1 ? 1.0 : -1.0;
+    word = words[block % 4];
+    number = (float)drawn(seed, 1, 0, TABLE, (word + (position & 0x3FFF)) & 0x3FFFFF);
+    return word >> 63 ? number : -number;
 }
 
 static uint64_t little_endian(const unsigned char *bytes, int count) {
@@ -93,7 +105,7 @@ static int candidate(int narrow, uint64_t seed, const char *hex, uint64_t positi
     unsigned char bytes[24];
     uint64_t key, kind, bits;
     double step, centre, value;
-    float single;
+    float single, moved;
     int i;
     if (strlen(hex) != 48) return 2;
     for (i = 0; i < 24; i++) {
@@ -101,7 +113,7 @@ static int candidate(int narrow, uint64_t seed, const char *hex, uint64_t positi
         if (sscanf(hex + 2 * i, "%2x", &byte) != 1) return 2;
         bytes[i] = (unsigned char)byte;
     }
-    if (bytes[0] != 0x4B || bytes[1] >> 1 > SIGN) return 2;
+    if (bytes[0] != 0x4B || bytes[1] >> 1 > TABLE) return 2;
     kind = bytes[1] >> 1, key = little_endian(bytes + 8, 8), bits = little_endian(bytes + 16, 8);
     memcpy(&step, &bits, sizeof step);
     if (!(step > 0.0 && isfinite(step))) return 2;
@@ -111,9 +123,15 @@ static int candidate(int narrow, uint64_t seed, const char *hex, uint64_t positi
             if (fread(&single, sizeof single, 1, stdin) != 1) return 0;
             centre = single;
         } else if (fread(&centre, sizeof centre, 1, stdin) != 1) return 0;
-        value = noise(seed, key, kind, position) * step;
-        value = value + centre;
-        single = (float)value;
+        value = noise(seed, key, kind, position);
+        if (narrow && kind == TABLE) {
+            moved = (float)value * (float)step;
+            single = single + moved;
+        } else {
+            value = value * step;
+            value = value + centre;
+            single = (float)value;
+        }
         if (narrow) show(&single, sizeof single);
         else show(&value, sizeof value);
     }

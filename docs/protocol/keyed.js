@@ -5,11 +5,12 @@
 const WORD = (1n << 64n) - 1n;
 const NORMAL = 0;
 const SIGN = 1;
+const TABLE = 2;
 
-// Philox4x64-10: cipher key (seed, "blackopt"), counter (block, 0, key, kind). All are BigInts.
-function philox(seed, block, key, kind) {
+// Philox4x64-10: cipher key (seed, "blackopt"), counter (block, stream, key, kind). All are BigInts.
+function philox(seed, block, stream, key, kind) {
   let [k0, k1] = [seed, 0x74706f6b63616c62n];
-  let x = [block, 0n, key, kind];
+  let x = [block, stream, key, kind];
   for (let round = 0; round < 10; round++) {
     const first = 0xd2e7470ee14c6c93n * x[0];
     const second = 0xca5a826395121157n * x[2];
@@ -43,19 +44,29 @@ function normal(half) {
   return (Math.sign(q) * above) / horner(r, [1, 0.7370016425, 0.12021132975]);
 }
 
-// The number at one position; seed, key and position are BigInts.
+// Normal number i of a key, or of the table, which is stream 1 of key 0.
+function drawn(seed, stream, key, kind, i) {
+  const word = philox(seed, i / 8n + 1n, stream, key, kind)[Number(i % 8n) >> 1];
+  return normal(Number((word >> (32n * (i & 1n))) & 0xffffffffn));
+}
+
+// The number at one position; seed, key and position are BigInts. A real implementation makes the table once.
 function noise(seed, key, kind, position) {
-  const per = kind === NORMAL ? 8n : 256n;
-  const within = Number(position % per);
-  const words = philox(seed, position / per + 1n, key, BigInt(kind));
-  if (kind === SIGN) return (words[within >> 6] >> BigInt(within & 63)) & 1n ? 1 : -1;
-  return normal(Number((words[within >> 1] >> BigInt(32 * (within & 1))) & 0xffffffffn));
+  if (kind === NORMAL) return drawn(seed, 0n, key, 0n, position);
+  if (kind === SIGN) {
+    const word = philox(seed, position / 256n + 1n, 0n, key, 1n)[Number((position / 64n) % 4n)];
+    return (word >> (position % 64n)) & 1n ? 1 : -1;
+  }
+  const block = position >> 14n;
+  const word = philox(seed, block / 4n + 1n, 0n, key, 2n)[Number(block % 4n)];
+  const number = Math.fround(drawn(seed, 1n, 0n, 2n, (word + (position & 0x3fffn)) & 0x3fffffn));
+  return word >> 63n ? number : -number;
 }
 
 // What the 24 bytes say; `bytes` is a Uint8Array.
 function decode(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length !== 24 || bytes[0] !== 0x4b || bytes[1] >> 1 > SIGN) throw new Error("not a candidate by key");
+  if (bytes.length !== 24 || bytes[0] !== 0x4b || bytes[1] >> 1 > TABLE) throw new Error("not a candidate by key");
   const sigma = view.getFloat64(16, true);
   if (!(sigma > 0 && sigma < Infinity)) throw new Error("sigma must be positive and finite");
   return {
@@ -70,7 +81,11 @@ function decode(bytes) {
 // The candidate's values where the centre, a Float32Array or Float64Array, has these; as a new array of its type.
 function perturb(centre, candidate, seed, offset = 0n) {
   const step = candidate.sign * candidate.sigma;
-  return centre.map((value, i) => value + noise(seed, candidate.key, candidate.kind, offset + BigInt(i)) * step);
+  const moved = (i) => noise(seed, candidate.key, candidate.kind, offset + BigInt(i));
+  if (candidate.kind === TABLE && centre instanceof Float32Array) {
+    return centre.map((value, i) => value + Math.fround(moved(i) * Math.fround(step)));
+  }
+  return centre.map((value, i) => value + moved(i) * step);
 }
 
 module.exports = { noise, decode, perturb };

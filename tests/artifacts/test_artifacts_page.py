@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import blackopt.artifacts
-from blackopt.artifacts import compression, delta, keyed, portable, safetensors
+from blackopt.artifacts import compression, delta, keyed, normal, safetensors, words
 
 PAGE = (Path(__file__).parents[2] / "docs" / "artifacts.md").read_text(encoding="utf-8")
 
@@ -28,8 +28,8 @@ def test_the_example_runs(tmp_path: Path) -> None:
         *(module.MEDIA_TYPE for module in (delta, keyed, safetensors)),
         *(delta.FORMAT, delta.BASE, delta.SHAPES, delta.BLOCK, *delta._READERS),
         *(compression.MAGIC.decode(), compression.SUFFIX),
-        f"0x{portable.TAG:X}",
-        *(f"{number:.15g}" for number in (*portable._A, *portable._B, *portable._C, *portable._D)),
+        f"0x{words.TAG:X}",
+        *(f"{number:.15g}" for number in (*normal._A, *normal._B, *normal._C, *normal._D)),
     ],
 )
 def test_the_page_says_what_the_code_says(text: str) -> None:

@@ -1,0 +1,77 @@
+"""Noise from a shared table: as fast as memory, for directions of any length.
+
+A table of 2^22 normal numbers is made from the seed, once per process. A direction is cut into blocks of
+2^14: block b of a key is the table from a place on that one word of Philox gives, times a sign of that word.
+So directions may be longer than the table. (Salimans et al. 2017, section 2.1, share such a table, and take
+one stretch of it for a whole direction.)
+
+Over keys, each number has the mean 0, for the sign is even; numbers of different blocks are uncorrelated, and
+numbers of one block, d positions apart, are correlated as those of the table are: by about 2^-11. Two blocks
+are the same stretch once in 2^22 times: directions of one block may repeat, those of 10^5 numbers do not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackopt.artifacts.normal import normals
+from blackopt.artifacts.words import Kind, words
+
+LENGTH = 1 << 22
+"""Numbers of a table."""
+
+BLOCK = 1 << 14
+"""Numbers that are taken from one place of it."""
+
+_STREAM = 1  # of the words of the table, in the counter; those of a key have 0
+_CHUNK = 1 << 11  # Philox blocks at a time: 16,384 numbers of the table, places of 8,192 blocks
+_KEPT = 4  # seeds; a table takes 16 MB
+_MAKING = threading.Lock()
+
+
+def table(seed: int) -> NDArray[np.float32]:
+    """(LENGTH + BLOCK,) float32, read-only: the table and once more its beginning, so that blocks are slices.
+
+    Those of the last four seeds are kept; threads share them.
+    """
+    with _MAKING:  # lru_cache alone would let each of several threads make it
+        return _made(seed)
+
+
+@lru_cache(maxsize=_KEPT)
+def _made(seed: int) -> NDArray[np.float32]:
+    made = np.empty(LENGTH + BLOCK, np.float32)
+    for first in range(0, LENGTH // 8, _CHUNK):
+        part = words(seed, 0, Kind.TABLE, first, _CHUNK, stream=_STREAM)
+        made[8 * first : 8 * (first + _CHUNK)] = normals(part)
+    made[LENGTH:] = made[:BLOCK]
+    made.flags.writeable = False
+    return made
+
+
+def places(seed: int, key: int, first: int, count: int) -> tuple[list[int], list[int]]:
+    """Of blocks ``first`` to ``first + count - 1``: their places in the table, and their signs, 1 or -1."""
+    lead = first // 4
+    drawn = words(seed, key, Kind.TABLE, lead, (first + count + 3) // 4 - lead)[first - 4 * lead :][:count]
+    starts: list[int] = (drawn & np.uint64(LENGTH - 1)).tolist()
+    signs: list[int] = ((drawn >> np.uint64(63)).astype(np.int8) * 2 - 1).tolist()
+    return starts, signs
+
+
+def stretches(seed: int, key: int, n: int, offset: int) -> Iterator[tuple[int, NDArray[np.float32], int]]:
+    """Positions ``offset`` to ``offset + n - 1`` of a key: (position relative to ``offset``, table, sign)."""
+    whole = table(seed)
+    end = offset + n
+    for lead in range(offset // BLOCK, -(-end // BLOCK), 4 * _CHUNK):
+        count = min(4 * _CHUNK, -(-end // BLOCK) - lead)
+        for block, start, sign in zip(
+            range(lead, lead + count), *places(seed, key, lead, count), strict=True
+        ):
+            low, high = max(offset, block * BLOCK), min(end, (block + 1) * BLOCK)
+            begin = start + low - block * BLOCK
+            yield low - offset, whole[begin : begin + high - low], sign
