@@ -14,8 +14,28 @@ from __future__ import annotations
 from blackopt.serving.answers import Refused
 from blackopt.serving.arms import Arms
 from blackopt.serving.bounds import within
+from blackopt.serving.exposures import CallableLog, Exposure, ExposureLog, FileLog, RedisLog, SqliteLog
+from blackopt.serving.folder import ArmFiles
 from blackopt.serving.live import Assignment
+from blackopt.serving.sampler import Models, Perturbed, Sampler
 from blackopt.serving.server import make_server
 from blackopt.serving.signature import sign
 
-__all__ = ["Arms", "Assignment", "Refused", "make_server", "sign", "within"]
+__all__ = [
+    "ArmFiles",
+    "Arms",
+    "Assignment",
+    "CallableLog",
+    "Exposure",
+    "ExposureLog",
+    "FileLog",
+    "Models",
+    "Perturbed",
+    "RedisLog",
+    "Refused",
+    "Sampler",
+    "SqliteLog",
+    "make_server",
+    "sign",
+    "within",
+]

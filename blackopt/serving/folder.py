@@ -130,7 +130,7 @@ class ArmFiles(Generic[T]):
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Files that are there and not served, each with the reason; one whose lease ended is none of them."""
+        """Files that are there and not served, each with the reason; a lease that ended is none."""
         return MappingProxyType(self._refused)
 
     def refresh(self) -> None:

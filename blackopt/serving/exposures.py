@@ -1,0 +1,525 @@
+"""Who was served what, written down at least once and without ever holding up a request.
+
+    log = SqliteLog("app.db")  # the table that ``use: events`` takes as it is
+    sampler = Sampler.load(..., log=log)
+
+A request puts a line into a queue in memory; one thread writes what is there and repeats what fails. Where
+the queue is full, or the log closed, the line goes to a spill file at once, which is written to its place
+later, by this process or the next. After ``kill -9`` lines are lost that were in the queue or being written:
+never more than its size and a thousand. Lines have an id, which tells one that was written twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import queue
+import re
+import sqlite3
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from blackopt.errors import ConfigurationError, FatalError, RetriableError, UsageError
+
+_BATCH = 1_000  # lines in one write
+_LONGEST_PAUSE_S = 5.0
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+_log = logging.getLogger("blackopt.serving")
+
+
+class Exposure(NamedTuple):
+    """One line of the log.
+
+    Attributes:
+        id: of the line, the same wherever it is written twice.
+        campaign, window, arm, unit: who was served what.
+        time: in microseconds since 1970, UTC.
+        version: of the centre; None where a whole model was served.
+        key: of the noise, in decimal, since it may be beyond the whole numbers that SQL or JSON hold; None
+            without noise.
+        sign: of the noise, 1 or -1; None without.
+        outcome: what the module logged with it, as a JSON object; None without.
+    """
+
+    id: str
+    campaign: str
+    window: int
+    arm: str
+    unit: str
+    time: int
+    version: int | None = None
+    key: str | None = None
+    sign: int | None = None
+    outcome: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Fields by name, the outcome as an object."""
+        return {**self._asdict(), "outcome": None if self.outcome is None else json.loads(self.outcome)}
+
+
+Write: TypeAlias = Callable[[Sequence[Exposure]], None]
+"""Writes lines; returns when whoever holds them has them, and raises otherwise."""
+
+
+class ExposureLog(ABC):
+    """A queue, the thread that empties it, and the spill file. Subclasses say where lines go.
+
+    Args:
+        spill: beginning of the spill files' names; processes share it, the files they do not.
+        size: lines that the queue holds.
+
+    Raises:
+        UsageError: a size below 1.
+        ConfigurationError: the directory of the spill files is not there.
+    """
+
+    def __init__(self, *, spill: str | os.PathLike[str], size: int = 10_000) -> None:
+        if size < 1:
+            raise UsageError(f"size: expected at least one line, got {size!r}")
+        self._spill_at, self._size = Path(spill), size
+        if not self._spill_at.parent.is_dir():
+            raise ConfigurationError(
+                "exposures have no place to spill to",
+                where=str(self._spill_at),
+                why=f"{self._spill_at.parent} is no directory",
+                safe="nothing was served or logged",
+                next_step="make it, writable by the module, on a local disk",
+            )
+        self._pid = -1
+        self._starting = threading.Lock()
+        self._reset()
+        _OPEN.add(self)
+
+    def _reset(self) -> None:
+        """What belongs to one process: a fork begins anew, and leaves what waits to its parent."""
+        self._queue: queue.SimpleQueue[Exposure | threading.Event | None] = queue.SimpleQueue()
+        self._token, self._numbers = f"{os.urandom(8).hex()}-", count()
+        self._spill = _Spill(self._spill_at)
+        self._room = self._size
+        self._deadline = float("inf")
+        self._hurry = threading.Event()
+        self._in_flight: Sequence[Exposure] = ()
+        self._why = ""
+        self._write: Write | None = None
+        self._thread = threading.Thread(target=self._run, name="blackopt-exposures", daemon=True)
+
+    @abstractmethod
+    def _open(self) -> Write:
+        """Connect, in the thread that writes; called again after an error."""
+
+    def put(self, exposure: Exposure) -> None:
+        """Take a line; never waits for anybody."""
+        if self._pid != os.getpid():
+            self._start()
+        if self._queue.qsize() < self._room:
+            self._queue.put(exposure)
+        else:
+            self._spill.add([exposure])
+
+    def new_id(self) -> str:
+        """Of a line: no other has it."""
+        if self._pid != os.getpid():
+            self._start()
+        return f"{self._token}{next(self._numbers):x}"
+
+    @property
+    def spilled(self) -> int:
+        """Lines that this process has put into spill files: above 0, writing is too slow, or fails."""
+        return self._spill.added
+
+    @property
+    def dropped(self) -> int:
+        """Lines that neither the queue nor a spill file took: lost."""
+        return self._spill.dropped
+
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Return when all lines that were put before are written.
+
+        Raises:
+            RetriableError: they were not in time; they are kept.
+            FatalError: lines were lost.
+        """
+        if self._pid != os.getpid():
+            return  # nothing was put
+        written = threading.Event()
+        self._queue.put(written)
+        if not self._thread.is_alive() or not written.wait(timeout_s):
+            raise RetriableError(
+                "exposures are not written yet",
+                where=f"{type(self).__name__}, {self._queue.qsize()} in the queue",
+                why=self._why or f"it takes longer than {timeout_s} s",
+                safe="they are kept in memory and in the spill file, and are written when that is possible",
+            )
+        self._raise_if_dropped()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is there, or else spill it for the next process; done by itself when Python ends.
+
+        Raises:
+            FatalError: lines were lost.
+        """
+        with self._starting:
+            if self._pid != os.getpid() or self._room == 0:
+                return
+            self._room = 0  # from now on, lines go to the spill file
+        self._deadline = time.monotonic() + timeout_s
+        self._queue.put(None)
+        self._hurry.set()
+        self._thread.join(timeout_s + 0.1)
+        if self._thread.is_alive():  # it is in the middle of a write that does not return
+            self._spill.add(self._in_flight)
+        self._spill.add([line for line in _emptied(self._queue) if isinstance(line, Exposure)])
+        if self._spill.waiting:
+            _log.warning("exposures wait in %s*: the next process writes them", self._spill_at)
+        self._raise_if_dropped()
+
+    def _raise_if_dropped(self) -> None:
+        if self._spill.dropped:
+            raise FatalError(
+                "exposures were lost",
+                where=f"{self._spill_at}*",
+                why=f"the queue of {self._size} was full, and {self._spill.dropped} lines could not be "
+                f"spilled: {self._spill.why}",
+                safe="all other lines are written, or kept",
+                next_step="make room, and leave the window out: units that were served are missing from it",
+            )
+
+    # -- the thread
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            self._reset()
+            self._thread.start()
+            self._pid = os.getpid()
+
+    def _run(self) -> None:
+        for path in self._spill.of_the_dead():
+            self._unspill(path)
+        while True:
+            lines: list[Exposure] = []
+            flushed: list[threading.Event] = []
+            ended = False
+            for item in [self._queue.get(), *_emptied(self._queue, _BATCH - 1)]:
+                if isinstance(item, Exposure):
+                    lines.append(item)
+                elif item is None:
+                    ended = True
+                else:
+                    flushed.append(item)
+            self._deliver(lines)
+            if self._spill.waiting and time.monotonic() < self._deadline:
+                self._unspill(self._spill.detach())
+            for event in flushed:
+                event.set()
+            if ended and self._queue.empty():
+                return
+
+    def _deliver(self, lines: Sequence[Exposure]) -> bool:
+        """Write lines, however often it takes; spill them when the log is closed before that."""
+        self._in_flight = lines
+        pause = 0.05
+        while lines:
+            try:
+                if self._write is None:
+                    self._write = self._open()
+                self._write(lines)
+                self._why = ""
+                break
+            except Exception as error:  # noqa: BLE001 - whatever a sink raises, the lines are kept and written again
+                self._write = None
+                if not self._why:
+                    _log.warning("exposures cannot be written, trying again: %s", error)
+                self._why = f"{type(error).__name__}: {error}"
+            if time.monotonic() + pause > self._deadline:
+                self._spill.add(lines)
+                return False
+            (time.sleep if self._hurry.is_set() else self._hurry.wait)(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        self._in_flight = ()
+        return True
+
+    def _unspill(self, path: Path) -> None:
+        """Write a spill file to its place, and remove it. What is killed in between is written twice."""
+        with path.open(encoding="utf-8") as file:
+            while texts := list(islice(file, _BATCH)):
+                if not self._deliver([line for text in texts for line in _parsed(text, path)]):
+                    return  # closed before it could be written: the file stays for the next process
+        self._spill.remove(path)
+
+
+class FileLog(ExposureLog):
+    """JSON lines, appended to a file that any number of processes share; it may be renamed at any time.
+
+    A line that the disk took half of, before it was full, stands alone and is written again.
+
+    Args:
+        path: of the file.
+        size: lines that the queue holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, size: int = 10_000) -> None:
+        super().__init__(spill=f"{os.fspath(path)}.spill", size=size)
+        self._path = Path(path)
+
+    def _open(self) -> Write:
+        begin = b"\n" if self._why else b""  # after half a line
+
+        def write(lines: Sequence[Exposure]) -> None:
+            nonlocal begin
+            text = begin + "".join(f"{json.dumps(line.to_json())}\n" for line in lines).encode()
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            try:
+                written = os.write(descriptor, text)
+            finally:
+                os.close(descriptor)
+            if written < len(text):
+                raise OSError(f"{self._path}: {written} of {len(text)} bytes were written")
+            begin = b""
+
+        return write
+
+
+class SqliteLog(ExposureLog):
+    """Rows of a SQLite table, each exactly once: what ``use: events`` takes for exposures as it is.
+
+    Args:
+        path: of the database; made if it is not there.
+        table: made if it is not there, with the columns of :class:`Exposure`.
+        size: lines that the queue holds.
+
+    Raises:
+        UsageError: the table's name needs quotes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, table: str = "exposures", size: int = 10_000) -> None:
+        super().__init__(spill=f"{os.fspath(path)}.spill", size=size)
+        if not _TABLE.fullmatch(table):
+            raise UsageError(f"table: expected letters, digits and underscores, got {table!r}")
+        self._path, self._table = Path(path), table
+
+    def _open(self) -> Write:
+        connection = sqlite3.connect(self._path, timeout=5.0)
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {self._table} (id TEXT PRIMARY KEY, campaign TEXT NOT NULL, "
+            'window INTEGER NOT NULL, arm TEXT NOT NULL, unit TEXT NOT NULL, "time" INTEGER NOT NULL, '
+            "version INTEGER, key TEXT, sign INTEGER, outcome TEXT) WITHOUT ROWID"
+        )
+        marks = ", ".join("?" * len(Exposure._fields))
+        insert = f"INSERT OR IGNORE INTO {self._table} VALUES ({marks})"  # noqa: S608 - a name without quotes
+
+        def write(lines: Sequence[Exposure]) -> None:
+            with connection:
+                connection.executemany(insert, lines)
+
+        return write
+
+
+class RedisLog(ExposureLog):
+    """Entries of a Redis stream, one field for each that is not None: at least once, told apart by ``id``.
+
+    Args:
+        url: as ``redis://localhost:6379/0``.
+        spill: beginning of the spill files' names, on a local disk.
+        stream: its name.
+        most: about how many entries the stream keeps; None: all.
+        size: lines that the queue holds.
+
+    Raises:
+        ConfigurationError: the client for Redis is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        spill: str | os.PathLike[str],
+        stream: str = "blackopt:exposures",
+        most: int | None = None,
+        size: int = 10_000,
+    ) -> None:
+        super().__init__(spill=spill, size=size)
+        try:
+            import redis
+        except ImportError as error:
+            raise ConfigurationError(
+                "the client for Redis is not installed",
+                why=str(error),
+                safe="nothing was logged",
+                next_step="run: pip install 'blackopt[redis]'",
+            ) from error
+        self._client = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._stream, self._most = stream, most
+
+    def _open(self) -> Write:
+        def write(lines: Sequence[Exposure]) -> None:
+            with self._client.pipeline(transaction=False) as together:
+                for line in lines:
+                    fields: dict[Any, Any] = {k: v for k, v in line._asdict().items() if v is not None}
+                    together.xadd(self._stream, fields, maxlen=self._most, approximate=True)
+                together.execute()
+
+        return write
+
+
+class CallableLog(ExposureLog):
+    """Lines as dictionaries, given to a function in lists; what it raises has them given again.
+
+    Args:
+        function: called in the thread that writes; returns when it has the lines for good.
+        spill: beginning of the spill files' names, on a local disk.
+        size: lines that the queue holds.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[list[dict[str, object]]], object],
+        *,
+        spill: str | os.PathLike[str],
+        size: int = 10_000,
+    ) -> None:
+        super().__init__(spill=spill, size=size)
+        self._function = function
+
+    def _open(self) -> Write:
+        def write(lines: Sequence[Exposure]) -> None:
+            self._function([line.to_json() for line in lines])
+
+        return write
+
+
+def outcome_text(outcome: Mapping[str, object]) -> str | None:
+    """What a module logs with an exposure, as JSON; None where that is nothing.
+
+    Raises:
+        UsageError: it is nothing that JSON has; numbers of numpy are taken.
+    """
+    if not outcome:
+        return None
+    try:
+        return json.dumps(outcome, allow_nan=False, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"log: expected finite numbers, texts, lists and objects: {error}") from error
+
+
+def _plain(value: Any) -> object:
+    if hasattr(value, "tolist"):  # an array or a number of numpy
+        plain: object = value.tolist()
+        return plain
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+
+
+_OPEN: weakref.WeakSet[ExposureLog] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for log in list(_OPEN):
+        log.close()
+
+
+class _Spill:
+    """Files of lines that wait: one that is added to, and those that are being written to their place.
+
+    Each is locked by the process that made it for as long as that lives, so that the next one finds those of
+    the dead, and no process writes another's.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base, self._token, self._numbers = base, os.urandom(8).hex(), count()
+        self._lock = threading.Lock()
+        self._held: dict[Path, int] = {}
+        self._current: Path | None = None
+        self.added = self.dropped = 0
+        self.why = ""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a file that is added to."""
+        return self._current is not None
+
+    def add(self, lines: Sequence[Exposure]) -> None:
+        """Append lines; those that the disk does not take are counted as dropped."""
+        if not lines:
+            return
+        text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+        with self._lock:
+            try:
+                if self._current is None:
+                    self._current = self._new()
+                written = os.write(self._held[self._current], text)
+                if written < len(text):
+                    raise OSError(f"{written} of {len(text)} bytes were written")
+                self.added += len(lines)
+            except OSError as error:
+                if not self.dropped:
+                    _log.error("exposures are lost: the spill file %s: %s", self._base, error)
+                self.dropped += len(lines)
+                self.why = str(error)
+
+    def detach(self) -> Path:
+        """The file that was added to; the next line begins another."""
+        with self._lock:
+            assert self._current is not None
+            path, self._current = self._current, None
+        return path
+
+    def of_the_dead(self) -> Iterator[Path]:
+        """Files that processes have left which live no more."""
+        for path in sorted(self._base.parent.glob(f"{self._base.name}.*")):
+            with contextlib.suppress(OSError):  # another process has it, or had it
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.lstat()
+                except OSError:
+                    os.close(descriptor)
+                    raise
+                self._held[path] = descriptor
+                yield path
+
+    def remove(self, path: Path) -> None:
+        """It is written to its place."""
+        path.unlink(missing_ok=True)
+        os.close(self._held.pop(path))
+
+    def _new(self) -> Path:
+        path = self._base.with_name(f"{self._base.name}.{self._token}-{next(self._numbers)}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        # Locked before it has its name, so that no process takes it for one of the dead.
+        beside = path.with_name(f".{path.name}")
+        descriptor = os.open(beside, flags, 0o640)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        beside.rename(path)
+        self._held[path] = descriptor
+        return path
+
+
+def _emptied(queue_: queue.SimpleQueue[Any], most: int | None = None) -> list[Any]:
+    """What is in a queue now, up to a number."""
+    found: list[Any] = []
+    with contextlib.suppress(queue.Empty):
+        while most is None or len(found) < most:
+            found.append(queue_.get_nowait())
+    return found
+
+
+def _parsed(text: str, path: Path) -> list[Exposure]:
+    """The line that a text of a spill file is; none where the disk took half of it."""
+    try:
+        return [Exposure(*json.loads(text))]
+    except (ValueError, TypeError) as error:
+        _log.error("a line of %s is damaged, and left out: %s", path, error)
+        return []
