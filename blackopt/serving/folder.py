@@ -182,14 +182,17 @@ class ArmFiles(Generic[T]):
 
     def _show(self) -> None:
         """Serve the arms of the last window; those of earlier ones have ended with its first push."""
-        arms = [file.arm for file in self._files.values() if file.arm is not None]
-        windows = [arm.order.placement.window for arm in arms if arm.order.placement is not None]
-        self._window = max([self._window, *windows])
-        live = {
-            (self.campaign, arm.order.trial): arm
-            for arm in arms
-            if arm.order.placement is None or arm.order.placement.window == self._window
-        }
+        live: dict[tuple[str, int], LiveArm[T]] = {}
+        placed = [file.arm.order.placement for file in self._files.values() if file.arm is not None]
+        self._window = max([self._window, *(each.window for each in placed if each is not None)])
+        for name, file in self._files.items():
+            if file.arm is None:
+                continue
+            placement = file.arm.order.placement
+            if placement is None or placement.window == self._window:
+                live[self.campaign, file.arm.order.trial] = file.arm
+            else:
+                self._files[name] = replace(file, arm=None)  # what it was made of may be large
         self._view = self._view.with_arms(live)
 
     def _read(self, name: str, stamp: Stamp) -> _File[T]:

@@ -30,7 +30,9 @@ from blackopt.artifacts import keyed, safetensors
 from blackopt.artifacts.centre import Centre
 from blackopt.artifacts.delta import Base, full
 from blackopt.artifacts.keyed import Keyed
+from blackopt.artifacts.portable import Kind
 from blackopt.artifacts.store import Store
+from blackopt.artifacts.table import table
 from blackopt.errors import ArtifactError, UsageError
 from blackopt.serving.answers import Refused
 from blackopt.serving.exposures import Exposure, ExposureLog, outcome_text
@@ -148,6 +150,8 @@ class Models(Generic[T]):
         # Checked once, so that no request meets an overflow.
         if largest + _FARTHEST * candidate.sigma > float(np.finfo(np.float32).max):
             raise Refused(f"sigma is {candidate.sigma!r}: float32 does not reach as far from {largest!r}")
+        if candidate.kind is Kind.TABLE:
+            table(still.centre.seed)  # now, and not in the first request
         return still
 
     def _of_version(self, version: int, read: Callable[[], Centre]) -> Still[T]:
