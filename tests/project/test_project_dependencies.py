@@ -68,8 +68,21 @@ def test_what_the_packages_import_is_declared_and_nothing_else() -> None:
     assert imported(*SHIPPED) == (declared() | extras()) - CHOSEN
 
 
-def test_the_examples_need_no_more_than_the_packages() -> None:
-    assert imported("examples") <= declared()
+EXAMPLES = sorted(readme.parent.name for readme in (ROOT / "examples").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_needs_the_packages_and_what_its_readme_installs(example: str) -> None:
+    text = (ROOT / "examples" / example / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^pip install (.+)$", text, re.MULTILINE)
+    installed = {requirement.strip("'") for line in lines for requirement in line.split()}
+    extra = SETTINGS["project"]["optional-dependencies"]
+    brought = {normal(entry) for name in extra if f"blackopt[{name}]" in installed for entry in extra[name]}
+    assert imported(f"examples/{example}") <= declared() | brought | {normal(name) for name in installed}
+
+
+def test_the_demo_needs_no_more_than_the_packages() -> None:
+    assert imported("examples/retention") <= declared()
 
 
 def test_what_tests_and_benchmarks_import_is_in_the_group_dev_and_nothing_else() -> None:

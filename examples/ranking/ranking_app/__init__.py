@@ -1,0 +1,1 @@
+"""Learning to rank by the metric itself: queries and documents, NDCG, and the rankers that are compared."""
