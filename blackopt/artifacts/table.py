@@ -54,24 +54,23 @@ def _made(seed: int) -> NDArray[np.float32]:
     return made
 
 
-def places(seed: int, key: int, first: int, count: int) -> tuple[list[int], list[int]]:
+def places(seed: int, key: int, first: int, count: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
     """Of blocks ``first`` to ``first + count - 1``: their places in the table, and their signs, 1 or -1."""
     lead = first // 4
     drawn = words(seed, key, Kind.TABLE, lead, (first + count + 3) // 4 - lead)[first - 4 * lead :][:count]
-    starts: list[int] = (drawn & np.uint64(LENGTH - 1)).tolist()
-    signs: list[int] = ((drawn >> np.uint64(63)).astype(np.int8) * 2 - 1).tolist()
+    starts = (drawn & np.uint64(LENGTH - 1)).astype(np.int32)
+    signs = (drawn >> np.uint64(63)).astype(np.int8) * np.int8(2) - np.int8(1)
     return starts, signs
 
 
 def stretches(seed: int, key: int, n: int, offset: int) -> Iterator[tuple[int, NDArray[np.float32], int]]:
     """Positions ``offset`` to ``offset + n - 1`` of a key: (position relative to ``offset``, table, sign)."""
     whole = table(seed)
-    end = offset + n
-    for lead in range(offset // BLOCK, -(-end // BLOCK), 4 * _CHUNK):
-        count = min(4 * _CHUNK, -(-end // BLOCK) - lead)
-        for block, start, sign in zip(
-            range(lead, lead + count), *places(seed, key, lead, count), strict=True
-        ):
-            low, high = max(offset, block * BLOCK), min(end, (block + 1) * BLOCK)
-            begin = start + low - block * BLOCK
-            yield low - offset, whole[begin : begin + high - low], sign
+    end = -(-(offset + n) // BLOCK)
+    at = -(offset % BLOCK)  # where the block begins, relative to offset
+    for lead in range(offset // BLOCK, end, 4 * _CHUNK):
+        starts, signs = places(seed, key, lead, min(4 * _CHUNK, end - lead))
+        for start, sign in zip(starts.tolist(), signs.tolist(), strict=True):
+            low, high = max(at, 0), min(at + BLOCK, n)
+            yield low, whole[start + low - at : start + high - at], sign
+            at += BLOCK
