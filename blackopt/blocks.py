@@ -12,7 +12,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, overload
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Block(ABC):
     lower: ClassVar[float] = 0.0
     upper: ClassVar[float] = 1.0
 
-    def __init__(self, name: str, coordinates: tuple[str, ...]) -> None:
+    def __init__(self, name: str, coordinates: Sequence[str]) -> None:
         self.name = name
         self.coordinates = coordinates
         self.size = len(coordinates)
@@ -74,6 +74,25 @@ class Block(ABC):
         return UsageError(
             f"{self.name}: expected {expected}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
         )
+
+
+class _Numbered(Sequence[str]):
+    """``w[0]``, ``w[1]``, ..., each spelt when it is asked for: there may be a billion."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name, self._range = name, range(count)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [f"{self._name}[{i}]" for i in self._range[index]]
+        return f"{self._name}[{self._range[index]}]"
 
 
 class FloatBlock(Block):
@@ -348,19 +367,25 @@ class WeightsBlock(Block):
     upper = math.inf
 
     def __init__(self, name: str, count: int, *, scale: float = 1.0, start: object = None) -> None:
-        super().__init__(name, tuple(f"{name}[{i}]" for i in range(count)))
+        super().__init__(name, _Numbered(name, count))
         if count < 1:
             raise UsageError(f"{name}: expected at least one weight, got {count!r}")
         if not (math.isfinite(scale) and scale > 0.0):
             raise UsageError(f"{name}: scale must be a finite number above 0, got {scale!r}")
         self.scale = float(scale)
-        self._start = np.full(count, np.nan)  # equal to nothing while the start itself is encoded
-        self._start_at = np.full(count, np.nan)
-        value = np.zeros(count) if start is None else self._check(start)
+        if start is None:  # as large as one number, however many weights there are
+            self._start = self._start_at = np.broadcast_to(0.0, (count,))
+            return
+        self._start = self._start_at = np.broadcast_to(np.nan, (count,))  # equal to nothing in what follows
+        value = self._check(start)
         self._start_at = self._invert(value)
         self._start = value
 
     def _check(self, value: object) -> Vector:
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":  # a model's: not number by number
+            if value.shape == (self.size,) and bool(np.isfinite(value).all()):
+                return value.astype(np.float64)
+            raise self.refuse(f"{self.size} finite numbers", value)
         numbers = _numbers(value, self.size)
         if numbers is None:
             raise self.refuse(f"{self.size} finite numbers", value)

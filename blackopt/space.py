@@ -15,7 +15,9 @@ option of a choice, equal shares of a simplex, zero weights. What the optimizer 
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -155,9 +157,9 @@ class Space:
     Attributes:
         blocks: in order.
         size: n.
-        names: (n,) names of the coordinates, such as ``lr``, ``w[3]``, ``mode=a``, ``mix[news]``.
         lower, upper: (n,) bounds of the coordinates: 0 and 1, infinite for weights. Read-only.
         discrete: (n,) bool, True for coordinates of an int or choice. Read-only.
+        bounded: whether any coordinate has a finite bound.
 
     Raises:
         UsageError: no blocks, or two of one name.
@@ -172,20 +174,21 @@ class Space:
             if block.name in seen:
                 raise UsageError(f"two blocks of the space are called {block.name!r}")
             seen.add(block.name)
-        self.names: tuple[str, ...] = tuple(name for block in self.blocks for name in block.coordinates)
-        self.size = len(self.names)
         sizes = [block.size for block in self.blocks]
+        self.size = sum(sizes)
         ends = np.cumsum(sizes).tolist()
         self.slices: dict[str, slice] = {
             block.name: slice(end - block.size, end) for block, end in zip(self.blocks, ends, strict=True)
         }
-        self.lower: Vector = np.repeat(np.array([block.lower for block in self.blocks]), sizes)
-        self.upper: Vector = np.repeat(np.array([block.upper for block in self.blocks]), sizes)
-        self.discrete: NDArray[np.bool_] = np.repeat(
-            np.array([block.discrete for block in self.blocks]), sizes
-        )
-        for array in (self.lower, self.upper, self.discrete):
-            array.setflags(write=False)
+        self.lower: Vector = _spread([block.lower for block in self.blocks], sizes)
+        self.upper: Vector = _spread([block.upper for block in self.blocks], sizes)
+        self.discrete: NDArray[np.bool_] = _spread([block.discrete for block in self.blocks], sizes)
+        self.bounded = any(math.isfinite(b.lower) or math.isfinite(b.upper) for b in self.blocks)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """(n,) names of the coordinates, such as ``lr``, ``w[3]``, ``mode=a``, ``mix[news]``."""
+        return tuple(name for block in self.blocks for name in block.coordinates)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, BlockSpec | Mapping[str, Any]]) -> Space:
@@ -219,6 +222,8 @@ class Space:
 
     def start(self) -> Vector:
         """(n,) coordinates of where production stands; a new array."""
+        if len(self.blocks) == 1:
+            return self.blocks[0].start()
         return np.concatenate([block.start() for block in self.blocks])
 
     def clip(self, vector: Vector) -> Vector:
@@ -298,3 +303,12 @@ class Space:
 
     def __repr__(self) -> str:
         return f"Space({', '.join(f'{b.name}: {b.kind}[{b.size}]' for b in self.blocks)})"
+
+
+def _spread(values: Sequence[Any], sizes: Sequence[int]) -> NDArray[Any]:
+    """(n,) one value of each block for all its coordinates, read-only; one number where all are equal."""
+    if len(set(values)) == 1:
+        return np.broadcast_to(np.array(values[0]), sum(sizes))
+    spread = np.repeat(np.array(values), sizes)
+    spread.setflags(write=False)
+    return spread

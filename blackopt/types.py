@@ -7,7 +7,7 @@ Vectors are one-dimensional float64 arrays in the coordinates of a :class:`black
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -59,6 +59,45 @@ class Candidate:
     number: int
     version: int
     vector: Vector
+
+
+class LazyCandidate(Candidate):
+    """A candidate whose vector is made anew whenever it is read, and is kept nowhere.
+
+    Args:
+        number, version: as of :class:`Candidate`.
+        make: makes the (n,) vector; not called before ``vector`` is read.
+    """
+
+    __slots__ = ("_make",)
+    _make: Callable[[], Vector]
+
+    def __init__(self, number: int, version: int, make: Callable[[], Vector]) -> None:
+        object.__setattr__(self, "number", number)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "_make", make)
+
+    @property
+    def vector(self) -> Vector:
+        """(n,) a new array; who reads it twice computes it twice."""
+        return self._make()
+
+
+class KeyedCandidate(LazyCandidate):
+    """A candidate that is its centre + sign * sigma * noise, exactly: 24 bytes stand for it.
+
+    Attributes:
+        key: as of :mod:`blackopt.artifacts.keyed`: version, key, sign, sigma and kind of noise. Who has the
+            centre of that version rebuilds ``vector`` from it to the last bit. The centre is what the
+            optimizer recommends while the version is its latest.
+    """
+
+    __slots__ = ("key",)
+    key: bytes
+
+    def __init__(self, number: int, version: int, make: Callable[[], Vector], key: bytes) -> None:
+        super().__init__(number, version, make)
+        object.__setattr__(self, "key", key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import GaussianSearch
+from blackopt.optimizers.gaussian import GaussianOptions, GaussianSearch
 from blackopt.optimizers.shaping import finite
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from blackopt.space import Space
 
 
-class ARSOptions(OptimizerOptions):
+class ARSOptions(GaussianOptions):
     """Options of ``ars``.
 
     Attributes:
@@ -56,8 +56,7 @@ class ARS(GaussianSearch):
     """``use: ars``."""
 
     Options: ClassVar[type[OptimizerOptions]] = ARSOptions
-    version: ClassVar[str] = "ars/1"
-    stream: ClassVar[str] = "ars"
+    version: ClassVar[str] = "ars/2"
     twins: ClassVar[bool] = True
     group = 2
 
@@ -80,7 +79,7 @@ class ARS(GaussianSearch):
         self._pool = [result for result in self._pool if result.number // 2 not in whole]
         return due
 
-    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[Any]]:
         """Descend along the differences of the best directions, in units of their losses' spread.
 
         Mania et al. 2018, algorithm 1, line 7, with s the standard deviation of the 2b losses used:
@@ -93,8 +92,11 @@ class ARS(GaussianSearch):
         if spread == 0:  # nothing came in pairs, or all the same
             return now.centre, now.scale
         w, d = self._weigh(used, _deviations)
-        # w @ d is the mean over 2b results of +-(L - their mean) d, in which the mean cancels out
-        return now.centre - 2 * self._rate / spread * (w @ d), now.scale
+        # the mean over 2b results of +-(L - their mean) d, in which the mean cancels out
+        centre = d.sum(w)
+        centre *= -2 * self._rate / spread
+        centre += now.centre
+        return centre, now.scale
 
 
 def best(results: list[Result], top: int) -> list[Result]:

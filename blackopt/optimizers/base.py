@@ -4,7 +4,9 @@ themselves are pure.
 A subclass implements four methods, and sees only checked input, one result at a time, so ``tell([a, b])`` is
 ``tell([a]); tell([b])`` by construction:
 
-    _draw(number)    the vector of the next candidate, a function of (seed, the centre's version, number)
+    _draw(number)    the vector of the next candidate, a function of (seed, the centre's version, number);
+                     a search that can draw it again later overrides _candidate(number), too: nothing but
+                     its version is then kept while it is in flight
     _learn(result)   one result, joined with its candidate; adds 1 to ``self._updates`` when the centre moves
     _memory()        what it remembers, beyond what is kept here
     _recall(memory)  the inverse of ``_memory``
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blackopt.errors import AlreadyTold, UnknownCandidate, UsageError
 from blackopt.protocols import OptimizerOptions
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 _ON_BOUND = 1e-9  # a start this far outside is a bound that was scaled there and back
 
+NOWHERE: Vector = np.zeros(0)
+"""Stands for a vector that a candidate's number rebuilds."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -37,7 +43,7 @@ class Result:
     Attributes:
         number: of the candidate.
         version: of the centre it was drawn around.
-        vector: (n,) what was tried.
+        vector: (n,) what was tried; :data:`NOWHERE` where the search draws again what it drew.
         loss: finite; +inf where it was infeasible (worse than every finite loss); NaN where nothing was
             learnt.
         se: standard error of the loss, >= 0; None where unknown.
@@ -83,17 +89,20 @@ class BaseOptimizer(ABC):
                 f"got {type(options).__name__}"
             )
         self.space = space
-        self._start = self._vector(start, "start")
-        if np.any(np.abs(space.clip(self._start) - self._start) > _ON_BOUND):
-            raise UsageError(
-                f"{type(self).__name__}: start lies outside the bounds of the space: {self._start}"
-            )
-        self._start = space.clip(self._start)
-        self._seed = options.seed
         self._options = options
+        self._start = self._vector(start, "start")
+        if space.bounded:
+            inside = space.clip(self._start)
+            if np.any(np.abs(inside - self._start) > _ON_BOUND):
+                raise UsageError(
+                    f"{type(self).__name__}: start lies outside the bounds of the space: {self._start}"
+                )
+            self._start = inside
+        self._seed = options.seed
         self._asked = 0
         self._updates = 0
-        self._pending: dict[int, tuple[int, Vector]] = {}  # number -> (version, vector)
+        self._pending: dict[int, int] = {}  # number -> version, of candidates in flight
+        self._drawn: dict[int, Vector] = {}  # number -> vector, of those that are not drawn again
 
     # ------------------------------------------------------------------ the algorithm
 
@@ -130,12 +139,16 @@ class BaseOptimizer(ABC):
         return [self._ask_one() for _ in range(n)]
 
     def _ask_one(self) -> Candidate:
-        number = self._asked
-        vector = self.space.clip(self._draw(number))
-        version = self._updates
-        self._pending[number] = (version, vector)
+        candidate = self._candidate(self._asked)
+        self._pending[candidate.number] = candidate.version
         self._asked += 1
-        return Candidate(number, version, vector.copy())
+        return candidate
+
+    def _candidate(self, number: int) -> Candidate:
+        """Candidate ``number``, drawn now and kept until it is told."""
+        vector = self.space.clip(self._draw(number))
+        self._drawn[number] = vector
+        return Candidate(number, self._updates, vector.copy())
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn: any order, any subset, any age, failures too.
@@ -156,6 +169,7 @@ class BaseOptimizer(ABC):
             results[evaluation.number] = self._check(evaluation)
         for number, result in results.items():
             del self._pending[number]
+            self._drawn.pop(number, None)
             self._learn(result)
 
     def _check(self, told: Evaluation) -> Result:
@@ -177,21 +191,37 @@ class BaseOptimizer(ABC):
             raise UsageError(
                 f"{who}: weight must be finite and > 0, got {told.weight}; nothing of this call was applied"
             )
-        version, vector = self._pending[told.number]
+        moved = told.vector is not None
+        vector = self._drawn.get(told.number, NOWHERE)
         if told.vector is not None:
             vector = self._vector(told.vector, f"{who}: vector")
-        loss = _loss(told)
-        return Result(
-            told.number, version, vector, loss, told.se, float(told.weight), told.vector is not None
-        )
+        version = self._pending[told.number]
+        return Result(told.number, version, vector, _loss(told), told.se, float(told.weight), moved)
+
+    @property
+    def _dtype(self) -> type[Any]:
+        """Of the vectors: float64, unless a subclass says otherwise."""
+        return np.float64
 
     def _vector(self, values: Vector, what: str) -> Vector:
-        """A private float64 copy of a (n,) vector, or raise."""
-        vector = np.array(values, dtype=np.float64)
+        """A private copy of a (n,) vector, or raise."""
+        vector = np.array(values, dtype=self._dtype)
         if vector.shape != (self.space.size,):
             raise UsageError(f"{what} must have shape (n,) = ({self.space.size},), got {vector.shape}")
         if not np.all(np.isfinite(vector)):
             raise UsageError(f"{what} must be finite, got {vector}")
+        return vector
+
+    def _inside(self, vector: Vector) -> Vector:
+        """(n,) the nearest point inside the bounds; ``vector`` itself where there are none.
+
+        Raises:
+            UsageError: it is not finite.
+        """
+        if self.space.bounded:
+            return self.space.clip(vector).astype(self._dtype, copy=False)
+        if not (math.isfinite(vector.min()) and math.isfinite(vector.max())):  # nothing of n is allocated
+            raise UsageError(f"{type(self).__name__}: a centre or candidate is no longer finite")
         return vector
 
     # ------------------------------------------------------------------ dump and load
@@ -202,17 +232,21 @@ class BaseOptimizer(ABC):
         state: State = {
             "version": self.version,
             "options": self._options.model_dump(mode="json"),
-            "start": self._start,
+            "start": self._origin(),
             "asked": self._asked,
             "updates": self._updates,
             "pending": {
                 "number": np.array(list(self._pending), dtype=np.int64),
-                "version": np.array([version for version, _ in self._pending.values()], dtype=np.int64),
-                "vector": stack([vector for _, vector in self._pending.values()], self.space.size),
+                "version": np.array(list(self._pending.values()), dtype=np.int64),
+                "vector": stack(list(self._drawn.values()), self.space.size),
             },
             "memory": self._memory(),
         }
         return _copy(state)  # type: ignore[no-any-return]
+
+    def _origin(self) -> Vector:
+        """(n,) what :meth:`load` hands to the constructor: the start, where it is still known."""
+        return self._start
 
     @classmethod
     def load(cls, space: Space, options: OptimizerOptions, state: State) -> Self:
@@ -234,25 +268,28 @@ class BaseOptimizer(ABC):
             )
         self._asked, self._updates = state["asked"], state["updates"]
         pending = state["pending"]
-        for number, version, vector in zip(
-            pending["number"], pending["version"], pending["vector"], strict=True
-        ):
-            self._pending[int(number)] = (int(version), vector)
+        numbers = pending["number"].tolist()
+        self._pending = dict(zip(numbers, pending["version"].tolist(), strict=True))
+        if len(pending["vector"]):
+            self._drawn = dict(zip(numbers, pending["vector"], strict=True))
         self._recall(state["memory"])
         return self
 
 
-def stack(vectors: Sequence[Vector], n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(k, n) array of k vectors; k may be 0."""
-    return np.array(vectors, dtype=np.float64).reshape(len(vectors), n)
+def stack(vectors: Sequence[Vector], n: int) -> NDArray[np.float64]:
+    """(k, n) array of k vectors of one type; k may be 0, which makes it float64."""
+    return np.array(vectors).reshape(len(vectors), n)
 
 
 def dump_results(results: Sequence[Result], n: int) -> State:
-    """Results as arrays, for :meth:`BaseOptimizer._memory`; a missing standard error is NaN."""
+    """Results as arrays, for :meth:`BaseOptimizer._memory`.
+
+    A missing standard error is NaN, and a vector that is :data:`NOWHERE` has no row.
+    """
     return {
         "number": np.array([r.number for r in results], dtype=np.int64),
         "version": np.array([r.version for r in results], dtype=np.int64),
-        "vector": stack([r.vector for r in results], n),
+        "vector": stack([r.vector for r in results if r.vector is not NOWHERE], n),
         "loss": np.array([r.loss for r in results], dtype=np.float64),
         "se": np.array([math.nan if r.se is None else r.se for r in results], dtype=np.float64),
         "weight": np.array([r.weight for r in results], dtype=np.float64),
@@ -262,18 +299,20 @@ def dump_results(results: Sequence[Result], n: int) -> State:
 
 def load_results(state: State) -> list[Result]:
     """The inverse of :func:`dump_results`."""
-    columns = ("number", "version", "vector", "loss", "se", "weight", "moved")
+    columns = ("number", "version", "loss", "se", "weight", "moved")
+    # searches that draw again keep vectors of the moved ones alone
+    rows, every = iter(state["vector"]), len(state["vector"]) == len(state["number"])
     return [
         Result(
             int(number),
             int(version),
-            vector,
+            next(rows) if every or moved else NOWHERE,
             float(loss),
             None if math.isnan(se) else float(se),
             float(weight),
             bool(moved),
         )
-        for number, version, vector, loss, se, weight, moved in zip(*(state[c] for c in columns), strict=True)
+        for number, version, loss, se, weight, moved in zip(*(state[c] for c in columns), strict=True)
     ]
 
 

@@ -89,7 +89,8 @@ class Settings:
             "conditioncov_alleviate": False,  # changes coordinates in passing
             "updatecovwait": 0,  # C is decomposed at every update, so B and D always belong to it
             "minstd": 0.0 if self.ends else _LEAST_SPREAD,
-            "maxstd": self.max_std,
+            # the library cannot limit the spread of a single coordinate: its scaling refuses to be set
+            "maxstd": self.max_std if self.max_std.size > 1 else None,
             "verbose": -10,
             "verb_log": 0,
             "CMA_active": self.active and self.covariance != "vkd",

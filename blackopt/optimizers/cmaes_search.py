@@ -30,7 +30,7 @@ from pydantic import Field
 from blackopt import noise
 from blackopt.errors import UsageError
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
-from blackopt.optimizers.gaussian import shortened
+from blackopt.optimizers.directions import shortened
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import State, Vector
 

@@ -17,24 +17,26 @@ lives for ever. A candidate that was tried elsewhere than drawn keeps the vector
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from blackopt import noise
-from blackopt.optimizers.base import BaseOptimizer, Result, stack
+from blackopt.artifacts.keyed import Keyed, perturb
+from blackopt.optimizers.base import Result, stack
+from blackopt.optimizers.keyed import KeyedOptions, KeyedSearch
 from blackopt.protocols import OptimizerOptions
-from blackopt.types import Candidate, State, Vector
+from blackopt.types import Candidate, LazyCandidate, State, Vector
 
 if TYPE_CHECKING:
     from blackopt.space import Space
 
-_NOWHERE: Vector = np.zeros(0)  # stands for a vector that its ancestors can rebuild
 _START = -1  # parent of those that descend from the start
 
 
-class DeepGAOptions(OptimizerOptions):
+class DeepGAOptions(KeyedOptions):
     """Options of ``deep-ga``.
 
     Attributes:
@@ -54,11 +56,11 @@ class DeepGAOptions(OptimizerOptions):
         return self
 
 
-class DeepGA(BaseOptimizer):
+class DeepGA(KeyedSearch):
     """``use: deep-ga``. Weights and standard errors are not used. Its version counts results that entered."""
 
     Options: ClassVar[type[OptimizerOptions]] = DeepGAOptions
-    version: ClassVar[str] = "deep-ga/1"
+    version: ClassVar[str] = "deep-ga/2"
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)
@@ -69,16 +71,25 @@ class DeepGA(BaseOptimizer):
         self._tried: dict[int, Vector] = {}  # by number, of those that were tried elsewhere than drawn
 
     def place(self, number: int) -> Vector:
-        """(n,) the vector of a candidate, not clipped; as many draws of n numbers as it has ancestors."""
+        """(n,) the vector of a candidate; as many draws of n numbers as it has ancestors."""
+        return self._grown(*self._lineage(number))
+
+    def _lineage(self, number: int) -> tuple[Vector, list[int]]:
+        """The (n,) vector that a candidate descends from, and the keys of the mutations since, in order."""
         keys = []
         while number != _START and number not in self._tried:
-            keys.append(number)
+            if number > 0:  # the first candidate is the incumbent
+                keys.append(number)
             number = self._parents[number]
-        vector = (self._start if number == _START else self._tried[number]).copy()
-        for key in reversed(keys):
-            if key > 0:  # the first candidate is the incumbent
-                vector += self.options.sigma * noise.normal(self._seed, "deep-ga", key, vector.size)
-        return vector
+        return self._start if number == _START else self._tried[number], keys[::-1]
+
+    def _grown(self, root: Vector, keys: list[int]) -> Vector:
+        """(n,) theta_n = theta_(n-1) + sigma eps(tau_n), each a candidate by key of the one before."""
+        vector = root.copy()
+        for key in keys:
+            mutation = Keyed(0, key, 1, self.options.sigma, self._noise.kind)
+            perturb(vector, mutation, self._noise.seed, out=vector)
+        return self._inside(vector)
 
     def _best(self) -> list[int]:
         """The parents, the first to come first among equals."""
@@ -89,16 +100,14 @@ class DeepGA(BaseOptimizer):
     def _full(self) -> bool:
         return len(self._population) == self.options.population
 
-    def _ask_one(self) -> Candidate:
-        candidate = super()._ask_one()
-        self._pending[candidate.number] = (candidate.version, _NOWHERE)
-        return candidate
-
     def _draw(self, number: int) -> Vector:
+        return self._candidate(number).vector
+
+    def _candidate(self, number: int) -> Candidate:
         parents = self._best() if self._full and number > 0 else [_START]
         chosen = int(noise.integers(self._seed, "deep-ga/parent", number, 1, len(parents))[0])
         self._parents[number] = parents[chosen]
-        return self.place(number)
+        return LazyCandidate(number, self._updates, partial(self._grown, *self._lineage(number)))
 
     def _learn(self, result: Result) -> None:
         """What measured worse than everything, or not at all, does not breed."""
@@ -125,30 +134,11 @@ class DeepGA(BaseOptimizer):
         if not self._full:
             return self._start.copy()
         parents = self._best()
-        total = np.zeros(self.space.size)
+        total = np.zeros(self.space.size, self._dtype)
         for number in parents:
-            total += self.space.clip(self.place(number))
-        return self.space.clip(total / len(parents))
-
-    # ------------------------------------------------------------------ dump and load, without vectors
-
-    def dump(self) -> State:
-        """See :meth:`blackopt.optimizers.base.BaseOptimizer.dump`; without the vectors of those in flight."""
-        pending, self._pending = self._pending, {}
-        try:
-            state = super().dump()
-        finally:
-            self._pending = pending
-        state["pending"]["number"] = np.array(list(pending), dtype=np.int64)
-        state["pending"]["version"] = np.array([version for version, _ in pending.values()], dtype=np.int64)
-        return state
-
-    @classmethod
-    def load(cls, space: Space, options: OptimizerOptions, state: State) -> Self:
-        """See :meth:`blackopt.optimizers.base.BaseOptimizer.load`."""
-        pending = state["pending"]
-        vectors = np.zeros((len(pending["number"]), 0))
-        return super().load(space, options, {**state, "pending": {**pending, "vector": vectors}})
+            total += self.place(number)
+        total /= len(parents)
+        return self._inside(total)
 
     def _memory(self) -> State:
         return {

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from blackopt.optimizers.gaussian import GaussianSearch, limited
+from blackopt.optimizers.gaussian import GaussianOptions, GaussianSearch, limited, refuse_signs
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from blackopt.space import Space
 
 
-class NESOptions(OptimizerOptions):
+class NESOptions(GaussianOptions):
     """Options of ``snes`` and ``xnes``.
 
     Attributes:
@@ -36,6 +35,11 @@ class NESOptions(OptimizerOptions):
     learning_rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     sigma_rate: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _spread_is_learnt(self) -> Self:
+        refuse_signs(self, self.sigma_rate)
+        return self
+
 
 class NES(GaussianSearch):
     """A search that follows the natural gradient of its distribution."""
@@ -49,7 +53,9 @@ class NES(GaussianSearch):
         self._rate = options.learning_rate
         self._sigma_rate = self._default_rate(n) if options.sigma_rate is None else options.sigma_rate
         population = options.population or 4 + math.floor(3 * math.log(n))
-        self._begin(population, limited(options.sigma * self._unit(n), space))
+        unit = self._unit(n, self._dtype)
+        unit *= options.sigma
+        self._begin(population, limited(unit, space))
 
     @staticmethod
     @abstractmethod
@@ -58,5 +64,5 @@ class NES(GaussianSearch):
 
     @staticmethod
     @abstractmethod
-    def _unit(n: int) -> NDArray[np.float64]:
-        """The scale of N(0, I), see :class:`blackopt.optimizers.gaussian.Cohort`."""
+    def _unit(n: int, dtype: type[Any]) -> NDArray[Any]:
+        """The scale of N(0, I), see :class:`blackopt.optimizers.directions.Cohort`; a new array."""

@@ -12,7 +12,7 @@ When an update is due, and how a result from an older centre takes part in it, i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class OpenAIESOptions(TwinOptions):
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-def step_rule(options: OpenAIESOptions, n: int) -> StepRule:
+def step_rule(options: OpenAIESOptions, n: int, dtype: type[Any] = np.float64) -> StepRule:
     """The step rule that the options name, for n parameters, its default speeds measured in sigma.
 
     A perturbation is sigma sqrt(n) long. ClipUp's longest step is a tenth of that, so late results stay
@@ -62,21 +62,20 @@ def step_rule(options: OpenAIESOptions, n: int) -> StepRule:
     rate = options.learning_rate
     if options.step == "clipup":
         rate = rate or 0.05 * radius
-        return ClipUp(n, rate, options.max_speed or 2 * rate, options.momentum)
+        return ClipUp(n, rate, options.max_speed or 2 * rate, options.momentum, dtype=dtype)
     if options.step == "adam":
-        return Adam(n, rate or 0.2 * options.sigma)
+        return Adam(n, rate or 0.2 * options.sigma, dtype=dtype)
     # Along a slope, ranks make the gradient 1 / (2 sqrt(pi) sigma) long, whatever the loss: this rate makes
     # the step 0.56 sigma.
     rate = rate or 2 * options.sigma**2
-    return SGD(rate) if options.step == "sgd" else Momentum(n, rate, options.momentum)
+    return SGD(rate) if options.step == "sgd" else Momentum(n, rate, options.momentum, dtype)
 
 
 class OpenAIES(GaussianSearch):
     """``use: openai-es``."""
 
     Options: ClassVar[type[OptimizerOptions]] = OpenAIESOptions
-    version: ClassVar[str] = "openai-es/2"
-    stream: ClassVar[str] = "openai-es"
+    version: ClassVar[str] = "openai-es/3"
     twins: ClassVar[bool] = True
     group = 2
 
@@ -85,19 +84,23 @@ class OpenAIES(GaussianSearch):
         assert isinstance(options, OpenAIESOptions)
         self.options = options
         self._begin(options.population, np.array([options.sigma]))
-        self._rule = step_rule(options, space.size)
-        self._unbounded = ~np.isfinite(space.lower) & ~np.isfinite(space.upper)
+        self._rule = step_rule(options, space.size, self._dtype)
 
-    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[Any]]:
         """Estimate the gradient at m of the ranked loss, smoothed with N(0, sigma^2 I), and descend.
 
         Salimans et al. 2017, section 2, with scores u for losses:  g = 1 / (k sigma)  sum_i  u_i eps_i
         """
         now = self._now
         w, epsilon = self._weigh(results, centred_ranks)
-        g = w @ epsilon / self.options.sigma
-        g = g + np.where(self._unbounded, self.options.weight_decay * now.centre, 0.0)
-        return now.centre + self._rule.step(g), now.scale
+        g = epsilon.sum(w)
+        g /= self.options.sigma
+        if self.options.weight_decay > 0:
+            unbounded = ~np.isfinite(self.space.lower) & ~np.isfinite(self.space.upper)
+            g += np.where(unbounded, self.options.weight_decay * now.centre, 0.0)
+        centre = self._rule.step(g)
+        centre += now.centre
+        return centre, now.scale
 
     def _memory(self) -> State:
         return {**super()._memory(), "rule": self._rule.dump()}

@@ -14,14 +14,14 @@ When an update is due, and how a result from an older distribution takes part in
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import GaussianSearch, TwinOptions, limited
+from blackopt.optimizers.gaussian import GaussianSearch, TwinOptions, limited, refuse_signs
 from blackopt.optimizers.shaping import centred_ranks
 from blackopt.optimizers.steps import ClipUp
 from blackopt.protocols import OptimizerOptions
@@ -51,13 +51,17 @@ class PGPEOptions(TwinOptions):
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _spread_is_learnt(self) -> Self:
+        refuse_signs(self, self.sigma_rate)
+        return self
+
 
 class PGPE(GaussianSearch):
     """``use: pgpe``."""
 
     Options: ClassVar[type[OptimizerOptions]] = PGPEOptions
-    version: ClassVar[str] = "pgpe/1"
-    stream: ClassVar[str] = "pgpe"
+    version: ClassVar[str] = "pgpe/2"
     twins: ClassVar[bool] = True
     group = 2
 
@@ -67,10 +71,10 @@ class PGPE(GaussianSearch):
         n = space.size
         self.options = options
         speed = options.max_speed or 0.1 * options.sigma * math.sqrt(n)
-        self._rule = ClipUp(n, options.learning_rate or speed / 2, speed, options.momentum)
-        self._begin(options.population, limited(np.full(n, options.sigma), space))
+        self._rule = ClipUp(n, options.learning_rate or speed / 2, speed, options.momentum, dtype=self._dtype)
+        self._begin(options.population, limited(np.full(n, options.sigma, self._dtype), space))
 
-    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[Any]]:
         """Descend in m and in sigma.
 
         Symmetric sampling (Sehnke et al. 2010): for the losses L+ and L- of a perturbation d = sigma eps,
@@ -83,10 +87,16 @@ class PGPE(GaussianSearch):
         """
         now = self._now
         u, epsilon = self._weigh(results, centred_ranks)
-        sigma = now.scale
-        g_m, g_sigma = sigma * (u @ epsilon), sigma * (u @ (epsilon**2 - 1))
-        change = np.clip(-self.options.sigma_rate * g_sigma, -MOST * sigma, MOST * sigma)
-        return now.centre + self._rule.step(g_m), limited(sigma + change, self.space)
+        g_m = epsilon.sum(u)
+        g_m *= now.scale
+        centre = self._rule.step(g_m)
+        centre += now.centre
+        change = epsilon.squares(u)  # g_sigma / sigma
+        change *= -self.options.sigma_rate
+        sigma = np.clip(change, -MOST, MOST, out=change)
+        sigma += 1
+        sigma *= now.scale
+        return centre, limited(sigma, self.space)
 
     def _memory(self) -> State:
         return {**super()._memory(), "rule": self._rule.dump()}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blackopt.types import Vector
 
@@ -86,34 +85,38 @@ def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vecto
     return normalised
 
 
-def late_weights(epsilon: NDArray[np.float64], shift: Vector, variances: Vector | None = None) -> Vector:
-    """(k,) weights of results from a Gaussian that has since moved by ``shift`` standard deviations, and
-    stretched.
+def late_weights(log_ratios: Vector, log_effective: float) -> Vector:
+    """(k,) weights of results from a Gaussian that has since moved and stretched.
 
     In coordinates where the old one is N(0, I) and the new one N(shift, diag v), the density ratio of the new
     and the old at eps is ``log w = (|eps|^2 - sum (eps - shift)^2 / v) / 2``, up to a constant; for v = 1,
     ``shift . eps - |shift|^2 / 2``. It is self-normalised over the k results and clipped, and all of them are
-    scaled by the fraction of effective samples 1 / E[w^2] (Kong 1992),
-
-        prod sqrt(v (2 - v))  exp(-sum shift^2 / (2 - v)),    exp(-|shift|^2) for v = 1:
-
-    what is far away says little, however old it is. Where v >= 2 the ratio's variance is infinite, and the
-    old says nothing of the new. A shift of 0 without a stretch gives exactly 1.
+    scaled by the fraction of effective samples, see :func:`log_effective`: what is far away says little,
+    however old it is. Where nothing has moved, a weight is exactly 1.
 
     Args:
-        epsilon: (k, n) standardised perturbations, k >= 1.
-        shift: (n,) how far the centre has moved, in old standard deviations.
-        variances: (n,) v, of the new distribution in units of the old; None where they are equal.
+        log_ratios: (k,) log w, k >= 1.
+        log_effective: logarithm of the fraction of effective samples, <= 0.
     """
-    if variances is None:
-        log_w = epsilon @ shift - 0.5 * float(shift @ shift)
-        effective = math.exp(-float(shift @ shift))
-    elif np.any(variances >= 2):
-        return np.zeros(len(epsilon))
-    else:
-        log_w = 0.5 * ((epsilon**2).sum(axis=1) - ((epsilon - shift) ** 2 / variances).sum(axis=1))
-        left = 2.0 - variances
-        effective = math.exp(float(0.5 * np.log(variances * left).sum() - (shift**2 / left).sum()))
-    w = np.exp(log_w - log_w.max())
-    weights: Vector = effective * np.minimum(w / w.mean(), CLIP)
+    w = np.exp(log_ratios - log_ratios.max())
+    weights: Vector = math.exp(log_effective) * np.minimum(w / w.mean(), CLIP)
     return weights
+
+
+def log_effective(shift: Vector, variances: Vector) -> float:
+    """Logarithm of 1 / E[w^2], the fraction of effective samples (Kong 1992).
+
+    It is a sum over the (n,) coordinates,
+
+        log( prod sqrt(v (2 - v))  exp(-sum shift^2 / (2 - v)) ),    -|shift|^2 for v = 1.
+
+    Where v >= 2 the ratio's variance is infinite, and the old says nothing of the new.
+
+    Args:
+        shift: (n,) how far the centre has moved, in old standard deviations.
+        variances: (n,) v, of the new distribution in units of the old.
+    """
+    if np.any(variances >= 2):
+        return -math.inf
+    left = 2.0 - variances
+    return float(0.5 * np.log(variances * left).sum() - (shift**2 / left).sum())

@@ -11,7 +11,7 @@ When an update is due, and how a result from an older distribution takes part in
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,17 @@ from blackopt.types import Vector
 class SNES(NES):
     """``use: snes``."""
 
-    version: ClassVar[str] = "snes/1"
-    stream: ClassVar[str] = "snes"
+    version: ClassVar[str] = "snes/2"
 
     @staticmethod
     def _default_rate(n: int) -> float:
         return (3 + math.log(n)) / (5 * math.sqrt(n))
 
     @staticmethod
-    def _unit(n: int) -> NDArray[np.float64]:
-        return np.ones(n)
+    def _unit(n: int, dtype: type[Any]) -> NDArray[Any]:
+        return np.ones(n, dtype)
 
-    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
+    def _step(self, results: list[Result]) -> tuple[Vector, NDArray[Any]]:
         """Follow the natural gradient.
 
         g_m = sum_i u_i eps_i            m     <-  m + eta_m sigma g_m
@@ -45,6 +44,12 @@ class SNES(NES):
         """
         now = self._now
         u, epsilon = self._weigh(results, utilities)
-        centre = now.centre + self._rate * now.scale * (u @ epsilon)
-        scale = now.scale * np.exp(self._sigma_rate / 2 * (u @ (epsilon**2 - 1)))
+        centre = epsilon.sum(u)
+        centre *= self._rate
+        centre *= now.scale
+        centre += now.centre
+        scale = epsilon.squares(u)
+        scale *= self._sigma_rate / 2
+        np.exp(scale, out=scale)
+        scale *= now.scale
         return centre, limited(scale, self.space)

@@ -1,4 +1,5 @@
-"""Step rules: how a gradient estimate moves the centre. Each returns what to add, and descends.
+"""Step rules: how a gradient estimate moves the centre. Each returns what to add, and descends. It does so in
+the gradient's own memory, and a rule's state is its only other vectors.
 
 Every rule keeps one state for the whole vector and one count of steps, both dumped: restarted between two
 updates, a rule goes on as if it had not been.
@@ -6,9 +7,12 @@ updates, a rule goes on as if it had not been.
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blackopt.types import State, Vector
 
@@ -17,7 +21,7 @@ class StepRule(Protocol):
     """A rule with a memory."""
 
     def step(self, gradient: Vector) -> Vector:
-        """(n,) what to add to the centre."""
+        """(n,) what to add to the centre; overwrites the gradient."""
         ...
 
     def dump(self) -> State:
@@ -40,8 +44,9 @@ class SGD:
         self.rate = rate
 
     def step(self, gradient: Vector) -> Vector:
-        """(n,) what to add to the centre."""
-        return -self.rate * gradient
+        """(n,) what to add to the centre; overwrites the gradient."""
+        gradient *= -self.rate
+        return gradient
 
     def dump(self) -> State:
         """Nothing is remembered."""
@@ -61,14 +66,16 @@ class Momentum:
         beta: share of the old velocity, in [0, 1).
     """
 
-    def __init__(self, n: int, rate: float, beta: float) -> None:
+    def __init__(self, n: int, rate: float, beta: float, dtype: type[Any] = np.float64) -> None:
         self.rate, self.beta = rate, beta
-        self.velocity: Vector = np.zeros(n)
+        self.velocity: Vector = np.zeros(n, dtype)
 
     def step(self, gradient: Vector) -> Vector:
-        """(n,) what to add to the centre."""
-        self.velocity = self.beta * self.velocity + (1 - self.beta) * gradient
-        return -self.rate * self.velocity
+        """(n,) what to add to the centre; overwrites the gradient."""
+        gradient *= 1 - self.beta
+        self.velocity *= self.beta
+        self.velocity += gradient
+        return np.multiply(self.velocity, -self.rate, out=gradient)
 
     def dump(self) -> State:
         """The velocity."""
@@ -91,21 +98,31 @@ class Adam:
     """
 
     def __init__(
-        self, n: int, rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self,
+        n: int,
+        rate: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        dtype: type[Any] = np.float64,
     ) -> None:
         self.rate, self.beta1, self.beta2, self.epsilon = rate, beta1, beta2, epsilon
         self.count = 0
-        self.first: Vector = np.zeros(n)
-        self.second: Vector = np.zeros(n)
+        self.first: Vector = np.zeros(n, dtype)
+        self.second: Vector = np.zeros(n, dtype)
 
     def step(self, gradient: Vector) -> Vector:
-        """(n,) what to add to the centre."""
+        """(n,) what to add to the centre; overwrites the gradient."""
         self.count += 1
-        self.first = self.beta1 * self.first + (1 - self.beta1) * gradient
-        self.second = self.beta2 * self.second + (1 - self.beta2) * gradient**2
-        first = self.first / (1 - self.beta1**self.count)  # both moments start at 0: undo that bias
-        second = self.second / (1 - self.beta2**self.count)
-        return -self.rate * first / (np.sqrt(second) + self.epsilon)
+        for at in blocks(gradient.size):
+            m, v, g = self.first[at], self.second[at], gradient[at]
+            m[:] = self.beta1 * m + (1 - self.beta1) * g
+            v[:] = self.beta2 * v + (1 - self.beta2) * g**2
+            first = m / (1 - self.beta1**self.count)  # both moments start at 0: undo that bias
+            second = v / (1 - self.beta2**self.count)
+            g[:] = -self.rate * first / (np.sqrt(second) + self.epsilon)
+        return gradient
 
     def dump(self) -> State:
         """The count of steps and both moments."""
@@ -129,18 +146,29 @@ class ClipUp:
         momentum: share of the old velocity, in [0, 1).
     """
 
-    def __init__(self, n: int, rate: float, max_speed: float, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        n: int,
+        rate: float,
+        max_speed: float,
+        momentum: float = 0.9,
+        *,
+        dtype: type[Any] = np.float64,
+    ) -> None:
         self.rate, self.max_speed, self.momentum = rate, max_speed, momentum
-        self.velocity: Vector = np.zeros(n)
+        self.velocity: Vector = np.zeros(n, dtype)
 
     def step(self, gradient: Vector) -> Vector:
-        """(n,) what to add to the centre."""
-        norm = float(np.linalg.norm(gradient))
-        unit = gradient / norm if norm > 0 else gradient  # nothing was learnt: coast
-        velocity = self.momentum * self.velocity + self.rate * unit
-        speed = float(np.linalg.norm(velocity))
-        self.velocity = velocity if speed <= self.max_speed else velocity * (self.max_speed / speed)
-        return -self.velocity
+        """(n,) what to add to the centre; overwrites the gradient."""
+        length = norm(gradient)
+        if length > 0:  # otherwise nothing was learnt: coast
+            gradient *= self.rate / length
+        self.velocity *= self.momentum
+        self.velocity += gradient
+        speed = norm(self.velocity)
+        if speed > self.max_speed:
+            self.velocity *= self.max_speed / speed
+        return np.negative(self.velocity, out=gradient)
 
     def dump(self) -> State:
         """The velocity."""
@@ -149,3 +177,15 @@ class ClipUp:
     def load(self, state: State) -> None:
         """The inverse of :meth:`dump`."""
         self.velocity = state["velocity"]
+
+
+def blocks(n: int, size: int = 1 << 16) -> Iterator[slice]:
+    """Coordinates 0 to n - 1 in parts, by default such that a cache holds their temporaries."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def norm(vector: NDArray[Any]) -> float:
+    """Euclidean length, summed in float64, in an order that no number of threads changes."""
+    squared = (np.square(vector[at], dtype=np.float64).sum() for at in blocks(vector.size))
+    return math.sqrt(sum(squared))

@@ -12,31 +12,39 @@ due, and how a result from an older distribution takes part in it, is in :mod:`b
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import limited
-from blackopt.optimizers.nes import NES
-from blackopt.optimizers.shaping import utilities
+from blackopt.optimizers.directions import by_version, shortened, solve
+from blackopt.optimizers.gaussian import limited, weigh
+from blackopt.optimizers.nes import NES, NESOptions
+from blackopt.optimizers.shaping import late_weights, log_effective, utilities
+from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
+
+
+class XNESOptions(NESOptions):
+    """Options of ``xnes``: those of ``snes``, in float64."""
+
+    precision: Literal["float64"] = "float64"
 
 
 class XNES(NES):
     """``use: xnes``."""
 
-    version: ClassVar[str] = "xnes/1"
-    stream: ClassVar[str] = "xnes"
+    version: ClassVar[str] = "xnes/2"
+    Options: ClassVar[type[OptimizerOptions]] = XNESOptions
 
     @staticmethod
     def _default_rate(n: int) -> float:
         return (9 + 3 * math.log(n)) / (5 * n * math.sqrt(n))
 
     @staticmethod
-    def _unit(n: int) -> NDArray[np.float64]:
-        return np.eye(n)
+    def _unit(n: int, dtype: type[Any]) -> NDArray[Any]:
+        return np.eye(n, dtype=dtype)
 
     def _step(self, results: list[Result]) -> tuple[Vector, NDArray[np.float64]]:
         """Follow the natural gradient, in the exponential coordinates of the present distribution.
@@ -48,10 +56,32 @@ class XNES(NES):
         keep: exp(eta / 2  tr(G_M) / n) exp(eta / 2  (G_M - tr(G_M) / n  I)) = exp(eta / 2  G_M).
         """
         now = self._now
-        u, epsilon = self._weigh(results, utilities)
+        epsilon, late = self._seen(results)
+        u = weigh(results, late, self._cohorts, utilities, twins=False)
         centre = now.centre + self._rate * now.scale @ (u @ epsilon)
         g_m = (epsilon.T * u) @ epsilon - u.sum() * np.eye(self.space.size)
         return centre, limited(now.scale @ exponential(self._sigma_rate / 2 * g_m), self.space)
+
+    def _seen(self, results: list[Result]) -> tuple[NDArray[np.float64], Vector]:
+        """(k, n) perturbations as the present distribution would have drawn them, and their (k,) late
+        weights: what :class:`blackopt.optimizers.directions.Directions` is for a diagonal A."""
+        epsilon, late, now = np.empty((len(results), self.space.size)), np.ones(len(results)), self._now
+        for i, result in enumerate(results):
+            if result.moved:
+                epsilon[i] = shortened(self._cohorts[result.version].standardise(result.vector))
+            else:
+                epsilon[i] = self._noise.draw(result.number, self.space.size)
+        for version, members in by_version(results).items():
+            cohort = self._cohorts[version]
+            if cohort is now:
+                continue
+            shift, stretch = cohort.standardise(now.centre), solve(cohort.scale, now.scale)
+            variances, axes = np.linalg.eigh(stretch @ stretch.T)  # along these the two differ by scale alone
+            old, moved = epsilon[members] @ axes, shift @ axes
+            log_ratios = 0.5 * ((old**2).sum(axis=1) - ((old - moved) ** 2 / variances).sum(axis=1))
+            late[members] = late_weights(log_ratios, log_effective(moved, variances))
+            epsilon[members] = shortened(solve(stretch, (epsilon[members] - shift).T).T)
+        return epsilon, late
 
 
 def exponential(symmetric: NDArray[np.float64]) -> NDArray[np.float64]:

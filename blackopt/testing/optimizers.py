@@ -24,10 +24,11 @@ import numpy as np
 import pytest
 
 from blackopt import noise
+from blackopt.artifacts.keyed import Keyed, perturb
 from blackopt.errors import AlreadyTold, UnknownCandidate, UsageError
 from blackopt.protocols import Optimizer
 from blackopt.space import Space
-from blackopt.types import Candidate, Evaluation, State, Status, Vector
+from blackopt.types import Candidate, Evaluation, KeyedCandidate, State, Status, Vector
 
 Script = Callable[[Candidate], Evaluation]
 
@@ -128,6 +129,11 @@ class OptimizerConformance:
         return Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(n)})
 
     @staticmethod
+    def weights(n: int = 3) -> Space:
+        """n unbounded coordinates."""
+        return Space.from_spec({"w": {"weights": n}})
+
+    @staticmethod
     def mixed() -> Space:
         """Every kind of coordinate: bounded and not, discrete and not."""
         return Space.from_spec(
@@ -212,6 +218,32 @@ class OptimizerConformance:
         for start in (np.zeros(2), np.array([0.5, np.nan, 0.5]), np.array([0.5, 1.5, 0.5])):
             with pytest.raises(UsageError):
                 self.make(start=start)
+
+    def test_a_key_rebuilds_its_candidate(self) -> None:
+        """Bit for bit, from the centre that is recommended when it is asked, however late; where nothing has
+        bounds, and where candidates are keys at all."""
+        optimizer, script = self.make(self.weights()), noisy_script()
+        flying: list[tuple[Candidate, Vector]] = []
+        for _ in range(20):
+            centre = optimizer.recommend()
+            flying += [(candidate, centre) for candidate in optimizer.ask(6)]
+            optimizer.tell([script(candidate) for candidate, _ in flying[:-4]])
+            for candidate, centre in flying:
+                if isinstance(candidate, KeyedCandidate):
+                    keyed = Keyed.decode(candidate.key)
+                    assert keyed.version == candidate.version
+                    assert perturb(centre, keyed, 1).tobytes() == candidate.vector.tobytes()
+            flying = flying[-4:]
+
+    def test_a_vector_may_be_read_at_any_time(self) -> None:
+        """Before the candidate is told and after, when the centre has long moved on."""
+        for space in (self.mixed(), self.weights()):
+            optimizer, script = self.make(space), noisy_script()
+            candidates = optimizer.ask(4)
+            before = [c.vector.tobytes() for c in candidates]
+            optimizer.tell([script(c) for c in candidates])
+            self.run(optimizer, 60, 1, script)
+            assert [c.vector.tobytes() for c in candidates] == before
 
     # ------------------------------------------------------------------ telling
 

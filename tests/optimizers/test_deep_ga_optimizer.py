@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from blackopt import noise, plugins
+from blackopt import plugins
+from blackopt.artifacts.portable import draw
 from blackopt.optimizers.deep_ga import DeepGA, DeepGAOptions
 from blackopt.space import Space
 from blackopt.testing.optimizers import OptimizerConformance, fingerprint, sphere, through_json
@@ -38,7 +39,7 @@ def test_a_candidate_is_its_parent_and_one_noise_vector() -> None:
         for c in batch:
             parent = ga._parents[c.number]
             base = np.zeros(3) if parent < 0 else vectors[parent]
-            step = 0.3 * noise.normal(2, "deep-ga", c.number, 3) * (c.number > 0)
+            step = 0.3 * draw(2, c.number, 3) * (c.number > 0)
             np.testing.assert_allclose(c.vector, base + step, rtol=0, atol=1e-15)
             vectors[c.number] = c.vector
         ga.tell([Evaluation(c.number, sphere(c.vector)) for c in batch])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from blackopt import noise, plugins
-from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import Cohort, limited, shortened, weigh
-from blackopt.optimizers.shaping import centred_ranks
+from blackopt import plugins
+from blackopt.optimizers import directions
+from blackopt.optimizers.base import NOWHERE, Result
+from blackopt.optimizers.directions import Cohort, Directions, shortened
+from blackopt.optimizers.gaussian import limited
+from blackopt.optimizers.xnes import XNES
 from blackopt.space import Space
 from blackopt.types import Evaluation, Vector
 
@@ -22,11 +25,31 @@ def floats(n: int) -> Space:
     return Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(n)})
 
 
-def drawn(cohort: Cohort, epsilon: Any, loss: Any) -> list[Result]:
-    """Results of a cohort, version 0, that knows their losses."""
-    x = [cohort.place(row) for row in epsilon]
-    cohort.losses = [loss(row) for row in x]
-    return [Result(i, 0, x[i], cohort.losses[i], None, 1.0, False) for i in range(len(x))]
+def searching(use: str, n: int = 2, **options: Any) -> Any:
+    """A search over weights whose present cohort a test may replace."""
+    found = plugins.find("optimizers", use)
+    return found(Space.from_spec({"w": {"weights": n}}), np.zeros(n), found.Options(**options))
+
+
+def late_results(search: Any, old: Cohort, now: Cohort, count: int, loss: Any) -> list[Result]:
+    """The first ``count`` results, drawn around ``old`` and finished while ``now`` is the distribution."""
+    search._cohorts, search._updates = {0: old, 1: now}, 1
+    x = [old.place(search._noise.draw(number, old.centre.size)) for number in range(count)]
+    old.losses = [loss(row) for row in x]
+    return [Result(i, 0, NOWHERE, old.losses[i], None, 1.0, False) for i in range(count)]
+
+
+def rows(z: Any, count: int) -> Any:
+    """(k, n) each direction by itself."""
+    return z if isinstance(z, np.ndarray) else np.stack([z.sum(w) for w in np.eye(count)])
+
+
+def seen(search: Any, results: list[Result]) -> tuple[Any, Any]:
+    """Directions and late weights."""
+    if isinstance(search, XNES):
+        return search._seen(results)
+    z = Directions(results, search._cohorts, search._now, search._noise)
+    return z, z.late
 
 
 @pytest.mark.parametrize(
@@ -37,32 +60,71 @@ def test_standardising_undoes_placing(scale: Any) -> None:
     np.testing.assert_allclose(cohort.standardise(cohort.place(epsilon)), epsilon, rtol=1e-12)
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["each", "full"])
-def test_late_results_lie_where_the_present_distribution_sees_them(full: bool) -> None:
-    """x = m + A z, whichever distribution drew it."""
-    old = Cohort(np.zeros(2), MATRIX if full else np.array([0.3, 0.2]))
-    now = Cohort(np.array([0.05, -0.05]), 0.9 * MATRIX if full else np.array([0.35, 0.18]))
-    epsilon = 0.5 * noise.normal(0, "test/late", 0, 20).reshape(10, 2)  # short enough to be left alone
-    results = drawn(old, epsilon, lambda x: float(x[0]))
-    _, z = weigh(results, epsilon, {0: old}, now, centred_ranks, twins=False)
-    np.testing.assert_allclose(
-        np.stack([now.place(row) for row in z]), np.stack([r.vector for r in results]), atol=1e-12
-    )
+@pytest.mark.parametrize(
+    ("use", "old", "now"),
+    [
+        ("openai-es", np.array([0.3]), np.array([0.3])),
+        ("snes", np.array([0.3, 0.2]), np.array([0.3, 0.2])),
+        ("snes", np.array([0.3, 0.2]), np.array([0.35, 0.18])),
+        ("xnes", MATRIX, 0.9 * MATRIX),
+    ],
+    ids=["one", "each", "stretched", "full"],
+)
+def test_late_results_lie_where_the_present_distribution_sees_them(use: str, old: Any, now: Any) -> None:
+    """x = m + A z, whichever distribution drew it, where it was not shortened; sums are those of the rows."""
+    search, k = searching(use), 10
+    before, after = Cohort(np.zeros(2), old), Cohort(np.array([0.05, -0.05]), now)
+    results = late_results(search, before, after, k, lambda x: float(x[0]))
+    tried = np.stack([before.place(search._noise.draw(number, 2)) for number in range(k)])
+    results[3] = replace(results[3], moved=True, vector=np.array([0.1, 0.2]))
+    tried[3] = [0.1, 0.2]
+    z, _ = seen(search, results)
+    each = rows(z, k)
+    expected = np.stack([after.standardise(x) for x in tried])
+    if not np.array_equal(old, now):
+        expected = shortened(expected)
+    np.testing.assert_allclose(each, expected, atol=1e-12)
+    if isinstance(z, Directions):
+        w = np.linspace(-1.0, 2.0, k)
+        np.testing.assert_allclose(z.sum(w), w @ expected, atol=1e-12)
+        np.testing.assert_allclose(z.squares(w), w @ (expected**2 - 1), atol=1e-12)
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["each", "full"])
 def test_late_results_estimate_means_of_the_present_distribution(full: bool) -> None:
     """With the importance weights, E[f(z)] over old results is the present one, times the effective share."""
-    old = Cohort(np.zeros(2), np.eye(2) if full else np.ones(2))
+    k = 10_000
+    search = searching("xnes" if full else "snes")
     stretch = np.array([[0.9, 0.1], [0.1, 0.8]]) if full else np.array([0.9, 1.1])
-    now = Cohort(np.array([0.1, -0.1]), stretch)
-    epsilon = noise.normal(0, "test/moments", 0, 40_000).reshape(20_000, 2)
-    results = drawn(old, epsilon, lambda _: 0.0)
-    w, z = weigh(results, epsilon, {0: old}, now, lambda losses, _: np.ones(losses.shape), twins=False)
-    share = w.sum()
-    assert 0.5 < share < 1.0
-    np.testing.assert_allclose(w @ z / share, 0.0, atol=0.03)
-    np.testing.assert_allclose((z.T * w) @ z / share, np.eye(2), atol=0.1)  # the longest steps are shortened
+    old, now = Cohort(np.zeros(2), np.eye(2) if full else np.ones(2)), Cohort(np.array([0.1, -0.1]), stretch)
+    z, late = seen(search, late_results(search, old, now, k, lambda _: 0.0))
+    share = late.sum()
+    assert 0.5 < share / k < 1.0
+    mean = late @ z / share if full else z.sum(late) / share
+    np.testing.assert_allclose(mean, 0.0, atol=0.04)
+    spread = (z.T * late) @ z / share - np.eye(2) if full else z.squares(late) / share
+    np.testing.assert_allclose(spread, 0.0, atol=0.1)  # the longest steps are shortened
+
+
+@pytest.mark.parametrize("use", ["openai-es", "pgpe", "snes"])
+def test_sums_do_not_depend_on_how_coordinates_are_cut(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late ones, foreign ones and ones of today, in blocks of 7 coordinates and in one."""
+    n, k, found = 40, 6, []
+    for block in (7, 1000):
+        monkeypatch.setattr(directions, "_BLOCK", block)
+        search = searching(use, n)
+        spread = search._now.scale
+        old, now = (
+            Cohort(np.zeros(n), spread),
+            Cohort(np.full(n, 0.01), spread * (1.0 if use == "openai-es" else 0.95)),
+        )
+        results = late_results(search, old, now, k, lambda x: float(x[0]))
+        results[2] = replace(results[2], moved=True, vector=np.linspace(-0.2, 0.1, n))
+        results[4:] = [replace(result, version=1) for result in results[4:]]
+        z = Directions(results, search._cohorts, now, search._noise)
+        w = z.late * np.arange(1.0, k + 1)
+        found.append(np.concatenate([w, z.sum(w), z.squares(w)]))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10, atol=1e-13)
 
 
 def test_steps_are_shortened_only_beyond_what_a_gaussian_draws() -> None:

@@ -30,6 +30,10 @@ class Named(OptimizerConformance):
         return Space.from_spec({f"{'a' if i % 2 else 'b'}.x{i}": {"float": [0, 1]} for i in range(n)})
 
     @staticmethod
+    def weights(n: int = 3) -> Space:
+        return Space.from_spec({"a.w": {"weights": n}, "b.w": {"weights": n}})
+
+    @staticmethod
     def mixed() -> Space:
         return Space.from_spec(
             {

@@ -35,7 +35,7 @@ class TestXNESWithLargePopulationConformance(OptimizerConformance):
 
 def make(kind: Any, n: int, **options: Any) -> Any:
     space = Space.from_spec({"w": {"weights": n}})
-    return kind(space, np.zeros(n), NESOptions(sigma=SIGMA, **options))
+    return kind(space, np.zeros(n), kind.Options(sigma=SIGMA, **options))
 
 
 def updated(search: Any, loss: Any) -> tuple[Any, Any]:
