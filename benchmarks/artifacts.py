@@ -7,7 +7,15 @@ of two fifths of their deviation; for ``sparse`` by new values in one number of 
 size by that of the uncompressed file of the whole model, ``error`` the root mean square of what is wrong in
 the rebuilt candidate by that of the change. Seconds are medians over the seeds; ``copies`` divides them by
 those of a copy of the model in memory in the same run. zlib is left out beyond a million numbers,
-where it would take most of the run. Exits with 1 if what must be exact is not, or an error is larger than
+where it would take most of the run.
+
+The second table has what a search and a module do with keys: the sum of 128 weighted directions (population
+256 in twins), and a candidate from a table, made in place. Beside them stands, in the same run, what the
+machine takes for the least that this could be: 128 fused saxpy of BLAS over the same stretches of the same
+table, block by block, or a copy and an addition of arrays. The fastest of a few repetitions counts; medians
+over the seeds. Sums of normal numbers are left out beyond a million numbers, too.
+
+Exits with 1 if what must be exact is not, or an error is larger than
 documented.
 """
 
@@ -26,11 +34,14 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import saxpy
 
 from blackopt.artifacts.compression import Codec, compress, expand
 from blackopt.artifacts.delta import Base, apply, float16, full, int8, sparse
+from blackopt.artifacts.fold import fold
 from blackopt.artifacts.keyed import Keyed, perturb
 from blackopt.artifacts.portable import Kind
+from blackopt.artifacts.table import BLOCK, places, table
 from blackopt.types import Artifact
 
 Floats = NDArray[np.float32]
@@ -39,6 +50,8 @@ T = TypeVar("T")
 QUICK = (10_000, 100_000, 1_000_000)
 WHOLE = (*QUICK, 10_000_000, 100_000_000)
 ZLIB_UP_TO = 1_000_000
+NORMALS_UP_TO = 1_000_000  # beyond, their sum would take most of the run
+DIRECTIONS = 128
 NAME = "weights"
 LARGEST_ERROR = {"float16": 2.0**-11, "int8": 0.02}
 """By format, as in docs/artifacts.md; the others are exact."""
@@ -54,6 +67,15 @@ class Row:
     encode_s: float
     decode_s: float
     copy_s: float
+
+
+@dataclass(frozen=True)
+class Work:
+    parameters: int
+    what: str
+    seconds: float
+    limit: str
+    limit_s: float
 
 
 def timed(action: Callable[[], T]) -> tuple[float, T]:
@@ -120,6 +142,61 @@ def measure(parameters: int, seed: int) -> Iterator[Row]:
         yield row(f"key {kind.name.lower()}", new, made, len(artifact.body), encode_s, decode_s)
 
 
+def work(parameters: int, seed: int) -> Iterator[Work]:
+    """What keys are used for, beside what the machine takes for the least that it could be."""
+    rng = np.random.default_rng(seed)
+    centre = rng.standard_normal(parameters, dtype=np.float32)
+    made, other = np.ones_like(centre), np.ones_like(centre)
+    weights, keys = rng.standard_normal(DIRECTIONS), np.arange(DIRECTIONS)
+    source = table(seed)
+    starts = [places(seed, key, 0, -(-parameters // BLOCK))[0].tolist() for key in keys.tolist()]
+
+    def fused() -> None:
+        for block, low in enumerate(range(0, parameters, BLOCK)):
+            place = made[low : low + BLOCK]
+            for weight, begins in zip(weights, starts, strict=True):
+                saxpy(source[begins[block] :], place, len(place), weight)
+
+    def copy_and_add() -> None:
+        np.copyto(made, centre)
+        np.add(centre, other, out=made)
+
+    candidate = Keyed(0, seed, 1, 0.02, Kind.TABLE)
+    few = max(1, min(50, 50_000_000 // parameters))
+    made_s = fastest(lambda: perturb(centre, candidate, seed, out=made), few)
+    yield Work(parameters, "candidate, table", made_s, "copy + add", fastest(copy_and_add, few))
+    few = max(1, min(5, 5_000_000 // parameters))
+    fused_s = fastest(fused, few)
+    for kind in Kind:
+        if kind is Kind.NORMAL and parameters > NORMALS_UP_TO:
+            continue
+        times = 1 if kind is Kind.NORMAL else few
+        sum_s = fastest(lambda kind=kind: fold(seed, keys, weights, made, kind=kind), times)  # type: ignore[misc]
+        yield Work(parameters, f"sum, {kind.name.lower()}", sum_s, "saxpy", fused_s)
+
+
+def fastest(action: Callable[[], object], times: int) -> float:
+    return min(timed(action)[0] for _ in range(times))
+
+
+def medians_of_work(rows: list[Work]) -> Work:
+    """One row from the same row of each seed."""
+    first = rows[0]
+    seconds, limit_s = (
+        statistics.median(getattr(row, key) for row in rows) for key in ("seconds", "limit_s")
+    )
+    return Work(first.parameters, first.what, seconds, first.limit, limit_s)
+
+
+def show_work(rows: list[Work]) -> None:
+    print(f"\n{'parameters':>11}  {'what':<18}{'seconds':>11}  {'limit':<12}{'seconds':>11}{'times':>8}")
+    for row in rows:
+        print(
+            f"{row.parameters:>11,}  {row.what:<18}{row.seconds:>11.5f}  {row.limit:<12}{row.limit_s:>11.5f}"
+            f"{row.seconds / row.limit_s:>8.1f}"
+        )
+
+
 def medians(rows: list[Row]) -> Row:
     """One row from the same row of each seed."""
     first = rows[0]
@@ -165,13 +242,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     options = parser.parse_args()
     rows: list[Row] = []
+    works: list[Work] = []
     for parameters in QUICK if options.quick else WHOLE:
         repeated = [list(measure(parameters, seed)) for seed in range(max(1, options.seeds))]
         rows += [medians(list(same)) for same in zip(*repeated, strict=True)]
+        worked = [list(work(parameters, seed)) for seed in range(max(1, options.seeds))]
+        works += [medians_of_work(list(same)) for same in zip(*worked, strict=True)]
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}\n")
     show(rows)
+    show_work(works)
     if options.json is not None:
-        text = json.dumps([asdict(row) for row in rows], indent=2)
+        found = {"formats": [asdict(row) for row in rows], "work": [asdict(row) for row in works]}
+        text = json.dumps(found, indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
     wrong = [
         f"{row.form} of {row.parameters:,}"

@@ -202,12 +202,11 @@ def _normal(
         for low, high in _blocks(first, end, offset):
             total = np.zeros(high - low)
             for key, weight in zip(keys, weights, strict=True):
-                for _, part in chunks(seed, key, high - low, offset=offset + low):
+                for at, part in chunks(seed, key, high - low, offset=offset + low):
                     if squared:
                         np.multiply(part, part, out=part)
                         np.subtract(part, 1.0, out=part)
-                    np.multiply(part, weight, out=part)
-                    np.add(total, part, out=total)
+                    total[at : at + len(part)] += np.multiply(part, weight, out=part)
             out[low:high] = total + out[low:high]
 
     return add
@@ -251,20 +250,22 @@ def _squares(seed: int) -> NDArray[np.float32]:
 def _sign(seed: int, keys: list[int], weights: list[float], out: NDArray[Any], offset: int) -> Work:
     def add(first: int, end: int) -> None:
         for at in range(0, len(keys), _TOGETHER):
-            sums = _sums(weights[at : at + _TOGETHER]).astype(out.dtype)
+            together = slice(at, at + _TOGETHER)
+            sums = _sums(weights[together]).astype(out.dtype)
             for low in range(first, end, 4 * BLOCK):
                 high = min(end, low + 4 * BLOCK)
-                codes = _codes(seed, keys[at : at + _TOGETHER], offset + low, high - low)
-                np.add(out[low:high], sums.take(codes), out[low:high])
+                out[low:high] += sums.take(_codes(seed, keys[together], offset + low, high - low))
 
     return add
 
 
 def _sums(weights: list[float]) -> NDArray[np.float64]:
     """(2^k,) what k weights add up to; that of bit i counts as it is where the bit is set, else negative."""
-    sums = np.zeros(1)
-    for weight in weights:
-        sums = np.concatenate([sums - weight, sums + weight])
+    sums = np.zeros(1 << len(weights))
+    for i, weight in enumerate(weights):
+        low, high = sums[: 1 << i], sums[1 << i : 2 << i]
+        np.add(low, weight, out=high)
+        np.subtract(low, weight, out=low)
     return sums
 
 
