@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from blackopt.serving.answers import Refused
 from blackopt.serving.arms import Arms
+from blackopt.serving.batch import KeyedMlp
 from blackopt.serving.bounds import within
 from blackopt.serving.exposures import CallableLog, Exposure, ExposureLog, FileLog, RedisLog, SqliteLog
 from blackopt.serving.folder import ArmFiles
@@ -29,6 +30,7 @@ __all__ = [
     "Exposure",
     "ExposureLog",
     "FileLog",
+    "KeyedMlp",
     "Models",
     "Perturbed",
     "RedisLog",

@@ -325,6 +325,11 @@ class Perturbed(Generic[T]):
         self._logged = False
 
     @property
+    def centre(self) -> Centre:
+        """The numbers that are served where there is no noise."""
+        return self._served.still.centre
+
+    @property
     def version(self) -> int | None:
         """Of the centre; None where a whole model is served."""
         return self._served.still.version
