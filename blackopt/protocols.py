@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from blackopt.types import (
     Adopt,
     Artifact,
+    Belief,
     Candidate,
     Evaluation,
     Live,
@@ -110,6 +111,15 @@ class Explained(Protocol):
 
 
 @runtime_checkable
+class Believing(Protocol):
+    """An optimizer that knows how well it knows what it recommends."""
+
+    def belief(self) -> Belief | None:
+        """Of what ``recommend`` returns now; None where it has no opinion."""
+        ...
+
+
+@runtime_checkable
 class Policy(Protocol):
     """Turns a vector of its space into an artifact that production can run, and back."""
 
@@ -129,6 +139,15 @@ class Policy(Protocol):
     def parse(self, artifact: Artifact) -> Vector:
         """The vector of an artifact; ``render(parse(a)) == a``."""
         ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A policy whose blocks are tensors of a model."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of the tensors by the name of their block, whose numbers are one row after another. A block that is not
+    among them is flat."""
 
 
 @runtime_checkable

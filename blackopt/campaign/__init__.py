@@ -1,10 +1,10 @@
 """``campaign.yaml``: one declared optimisation, checked as a whole before anything is pushed."""
 
 from blackopt.campaign.document import changes
-from blackopt.campaign.loader import from_mapping, load, parse
+from blackopt.campaign.loader import from_mapping, load, parse, refused
 from blackopt.campaign.published import json_schema
 from blackopt.campaign.quiet import Quiet
-from blackopt.campaign.schema import Anchor, Budget, Form, Objective, Schedule, Surrogate
+from blackopt.campaign.schema import Anchor, Budget, Explore, Form, Objective, Schedule, Surrogate
 from blackopt.campaign.specs import (
     CampaignSpec,
     Document,
@@ -22,6 +22,7 @@ __all__ = [
     "Budget",
     "CampaignSpec",
     "Document",
+    "Explore",
     "Form",
     "GuardrailSpec",
     "MeasureSection",
@@ -39,4 +40,5 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "refused",
 ]

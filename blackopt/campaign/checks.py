@@ -12,6 +12,7 @@ from blackopt.campaign.schema import (
     IN_PRODUCTION,
     PRODUCTION,
     Budget,
+    Explore,
     Form,
     Guardrail,
     Metric,
@@ -45,18 +46,21 @@ class Core:
     promotion: Promotion | None
     metrics: Mapping[str, Metric] | None
     population: int | None
+    explore: Explore | None = None
 
     @property
     def arms(self) -> int:
         """Candidates served at the same time, at least 1."""
-        given = self.traffic.arms if self.traffic else None
+        given = self.explore.arms if self.explore else self.traffic.arms if self.traffic else None
         return given or self.population or (self.budget.max_in_flight if self.budget else 0) or 1
 
     @property
     def max_in_flight(self) -> int:
         """Candidates asked and not told, at least 1."""
         given = self.budget.max_in_flight if self.budget else 0
-        return given or (self.traffic.arms if self.traffic else None) or self.population or 1
+        return given or (
+            self.arms if self.explore or (self.traffic and self.traffic.arms) else self.population or 1
+        )
 
 
 def form_of(data: Document, findings: Findings) -> Form:
@@ -169,8 +173,11 @@ def _traffic(core: Core, findings: Findings) -> None:
             f"{share} is too little for {core.arms} arms",
             "a larger share, or fewer arms",
         )
+    if core.explore is not None and core.traffic.arms not in (None, core.explore.arms):
+        message = f"is not the {core.explore.arms} arms of {core.explore.directions} directions"
+        findings.add(("traffic", "arms"), message, "leave it out: `explore.directions` says how many")
     if core.budget is not None and core.max_in_flight < core.arms:
-        origin = "" if core.traffic.arms else " (the optimizer's population)"
+        origin = "" if core.traffic.arms or core.explore else " (the optimizer's population)"
         message = f"is less than the {core.arms} arms of a window{origin}"
         hint = f"at least {core.arms}, or arms: {core.max_in_flight} under `traffic`"
         findings.add(("budget", "max_in_flight"), message, hint)

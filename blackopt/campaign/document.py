@@ -19,10 +19,18 @@ from blackopt.campaign.specs import Document
 from blackopt.diagnostics import KeyPath, dotted
 
 OPERATIONAL: frozenset[KeyPath] = frozenset(
-    {("budget",), ("clock",), ("ledger",), ("promotion",), ("schedule", "poll"), ("schedule", "lease")}
+    {
+        ("budget",),
+        ("clock",),
+        ("ledger",),
+        ("promotion",),
+        ("schedule", "poll"),
+        ("schedule", "lease"),
+        ("explore", "store"),
+    }
 )
 """What may be edited while a campaign runs: how long it goes on, how often it looks, where its file and its
-time are, and how its recommendation will be promoted.
+time are, how its recommendation will be promoted, and where its centres are.
 
 None of these changes what a candidate is, who sees it, or what its measurement means. Everything else does,
 or might: the url of ``push`` may be another production, a query another metric. Where that is not so,

@@ -18,6 +18,7 @@ from blackopt.campaign.schema import (
     EVERYTHING,
     KEYS,
     REQUIRED,
+    Budget,
     Form,
     Guardrail,
     Head,
@@ -41,6 +42,7 @@ from blackopt.campaign.specs import (
 from blackopt.campaign.units import whole_weeks
 from blackopt.campaign.validation import validate
 from blackopt.diagnostics import KeyPath, suggest
+from blackopt.errors import DiagnosticsError
 
 SYSTEM_CLOCK = {"use": "system"}
 
@@ -105,6 +107,28 @@ def from_mapping(
     findings = Findings("<mapping>")
     data = _plain(mapping, (), findings)
     return _Campaign(data, findings, Path(base).resolve(), os.environ if env is None else env).spec()
+
+
+def refused(spec: CampaignSpec, path: KeyPath, message: str, hint: str) -> DiagnosticsError:
+    """The error for a campaign that has passed every check, and that one of its plug-ins cannot run.
+
+    Args:
+        spec: the campaign.
+        path: of the section to change, as in ``("policy",)``; its line is found in the file, if there is one.
+        message: what is wrong, without the path.
+        hint: what to write instead.
+    """
+    findings = Findings(spec.file)
+    body = _read(Path(spec.file), Findings("")) if Path(spec.file).is_file() else None
+    text = yaml_text.decode(body, Findings("")) if body is not None else None
+    if text is not None:
+        yaml_text.read(text, findings)
+    findings.add(path, message, hint)
+    try:
+        findings.stop(f"{spec.file} cannot be used")
+    except DiagnosticsError as error:
+        return error
+    raise RuntimeError("a finding is always reported")
 
 
 def _read(file: Path, findings: Findings) -> bytes | None:
@@ -182,7 +206,9 @@ class _Campaign:
         policy = plugins.pop("policy")
         if not (head and clock and policy and optimizer and core.objective and core.budget):
             raise RuntimeError("a section is missing, and no problem was recorded")  # a fault of this module
-        optimizer, told = informed(optimizer, trials=core.budget.trials, parallel=core.max_in_flight)
+        optimizer, told = informed(
+            optimizer, trials=core.budget.trials, parallel=core.max_in_flight, explore=core.explore
+        )
         document = self._document(head, core, told)
         return self._assemble(head, form, clock, policy, optimizer, plugins, measure, core, document)
 
@@ -205,6 +231,7 @@ class _Campaign:
             budget=self._section("budget"),
             schedule=self._section("schedule"),
             promotion=self._section("promotion"),
+            explore=self._section("explore"),
             metrics=self._metrics(),
             population=population if isinstance(population, int) else None,
         )
@@ -250,7 +277,7 @@ class _Campaign:
         result["optimizer"] = {**result["optimizer"], **told}
         if "measure" in self.data:
             result["measure"] = documents.dump_measure(self.data["measure"], self._metrics() or {})
-        for key in ("objective", "traffic", "budget", "schedule", "promotion"):
+        for key in ("objective", "traffic", "explore", "budget", "schedule", "promotion"):
             section = getattr(core, key)
             if section is not None:
                 result[key] = documents.dump(section)
@@ -289,12 +316,15 @@ class _Campaign:
             objective=objective,
             guardrails=tuple(_guardrail(g, measure, core.schedule) for g in core.guardrails if g),
             traffic=TrafficSpec(traffic.unit, traffic.share, traffic.control, core.arms) if traffic else None,
-            budget=budget.model_copy(update={"max_in_flight": core.max_in_flight}),
+            budget=budget.model_copy(
+                update={"max_in_flight": core.max_in_flight, "breaches": _breaches(core, budget)}
+            ),
             schedule=core.schedule,
             document=document,
             canonical=documents.canonical(document),
             sha256=documents.sha256(document),
             promotion=_promotion(core.promotion or Promotion(), core.schedule) if core.schedule else None,
+            explore=core.explore,
         )
 
 
@@ -315,6 +345,12 @@ def _guardrail(
         lasting=guardrail.lasting,
         silent_after=guardrail.silent_after or delay(metric) + 2 * schedule.poll,
     )
+
+
+def _breaches(core: Core, budget: Budget) -> int:
+    if core.explore is None or "breaches" in budget.model_fields_set:
+        return budget.breaches
+    return max(budget.breaches, core.arms // 4)
 
 
 def _promotion(promotion: Promotion, schedule: Schedule) -> PromotionSpec:

@@ -279,7 +279,8 @@ class Traffic(Section):
     """Part of those that serves the incumbent; 1/(1 + sqrt(k)) beside k arms gives the least variance."""
 
     arms: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, json_schema_extra=derived)
-    """Candidates served at once. Default: the optimizer's `population`, else `budget.max_in_flight`."""
+    """Candidates served at once. Default: with `explore` two for each direction, else the optimizer's
+    `population`, else `budget.max_in_flight`."""
 
 
 class Budget(Section):
@@ -295,7 +296,8 @@ class Budget(Section):
     """How often the recommendation is measured again at the end, on fresh units."""
 
     breaches: Annotated[int, Field(ge=1)] = 5
-    """So many candidates withdrawn by guardrails in a row pause the campaign."""
+    """So many candidates withdrawn by guardrails in a row pause the campaign. With `explore` a quarter of a
+    window's, where that is more: among many arms, a few in a row come by chance."""
 
 
 class Schedule(Section):
@@ -385,10 +387,32 @@ class Promotion(Section):
         return self
 
 
+class Explore(Section):
+    """Candidates by the hundred, each served to a few units: the module perturbs its model for every request,
+    from the 24 bytes that an order brings ([exploration](../exploration.md))."""
+
+    unit: Literal["request"]
+    """Who perturbs: the module, for each request."""
+
+    directions: Annotated[int, Field(ge=1, le=5_000)] = 64
+    """Directions in a window, each there and back: twice as many arms. Also how many an update of the
+    optimizer takes, unless `optimizer` says so itself."""
+
+    store: Annotated[str, Field(min_length=1)] = "exploration"
+    """Directory of the centres that candidates are relative to, shared with the modules; relative to the
+    campaign file."""
+
+    @property
+    def arms(self) -> int:
+        """Candidates of a window."""
+        return 2 * self.directions
+
+
 CORE: dict[str, type[Section]] = {
     "objective": Objective,
     "guardrails": Guardrail,
     "traffic": Traffic,
+    "explore": Explore,
     "budget": Budget,
     "schedule": Schedule,
     "promotion": Promotion,
@@ -407,7 +431,7 @@ PLUGINS: dict[str, tuple[str, type]] = {
 
 REQUIRED = ("version", "name", "policy", "optimizer", "objective", "budget")
 PRODUCTION = ("push", "measure", "traffic", "schedule")
-IN_PRODUCTION = (*PRODUCTION, "guardrails", "promotion")
+IN_PRODUCTION = (*PRODUCTION, "guardrails", "promotion", "explore")
 """Sections that only a campaign in production has; the first ones are required there."""
 
 KEYS = (*Head.model_fields, *PLUGINS, *CORE)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from blackopt import plugins
 from blackopt.campaign.base import METRIC_NAME, Section
 from blackopt.campaign.findings import Findings
-from blackopt.campaign.schema import PLUGINS, Metric
+from blackopt.campaign.schema import PLUGINS, Explore, Metric
 from blackopt.campaign.secrets import References, find_plain_passwords, has_reference, report_plain_secret
 from blackopt.campaign.specs import (
     Document,
@@ -171,10 +171,16 @@ class Sections:
         return validate(model, expanded, path, self.findings, foreign=True, beside=beside)
 
 
-def informed(optimizer: OptimizerSection, *, trials: int, parallel: int) -> tuple[OptimizerSection, Document]:
+def informed(
+    optimizer: OptimizerSection, *, trials: int, parallel: int, explore: Explore | None
+) -> tuple[OptimizerSection, Document]:
     """The optimizer told what it asks of the core and the campaign does not say, and what that is by key."""
     known = {"trials": trials, "parallel": parallel}
     told: Document = {name: known[name] for name in sorted(optimizer.options.asks())}
+    if explore is not None:  # an update takes the candidates of a window
+        sizes = {"population": explore.arms, "directions": explore.directions}
+        own = type(optimizer.options).model_fields.keys() - optimizer.options.model_fields_set
+        told |= {name: sizes[name] for name in sorted(sizes) if name in own}
     if not told:
         return optimizer, told
     return OptimizerSection(optimizer.use, optimizer.options.model_copy(update=told)), told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from blackopt.campaign.schema import Anchor, Budget, Form, Metric, Objective, Schedule
+from blackopt.campaign.schema import Anchor, Budget, Explore, Form, Metric, Objective, Schedule
 from blackopt.protocols import OptimizerOptions, PluginOptions
 
 Document: TypeAlias = dict[str, Any]
@@ -138,6 +138,7 @@ class CampaignSpec:
         mode: which of the three forms it has.
         push, measure, traffic, schedule: all present in production, all None otherwise.
         promotion: present in production, even where the file has none; None otherwise.
+        explore: where candidates are keys that modules perturb their models by; None otherwise.
         evaluate: present in an evaluation, None otherwise.
         document: what was written, in canonical units, references to secrets as they were written.
         canonical: the document as text.
@@ -164,3 +165,4 @@ class CampaignSpec:
     canonical: str = field(repr=False)
     sha256: str
     promotion: PromotionSpec | None = None
+    explore: Explore | None = None

@@ -11,6 +11,7 @@ from blackopt.errors import BlackoptError
 from blackopt.protocols import Evaluator, Explained, Optimizer, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
+from blackopt.runner.centres import require_keys
 
 
 def check(path: Path, output: Output) -> None:
@@ -23,7 +24,9 @@ def check(path: Path, output: Output) -> None:
     with Parts(spec) as parts:
         space = parts.policy.space
         done.append(("policy", spec.policy.use, plural(space.size, "dimension")))
-        done.append(("optimizer", spec.optimizer.use, _ready(parts.learner().optimizer)))
+        optimizer = parts.learner().optimizer
+        require_keys(spec, parts.policy, optimizer)
+        done.append(("optimizer", spec.optimizer.use, _ready(optimizer)))
         builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator]]] = []
         if spec.push is not None and spec.measure is not None:
             builders = [("push", spec.push.use, parts.target), ("measure", spec.measure.use, parts.source)]

@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 
+from blackopt.artifacts import Keyed
 from blackopt.campaign import CampaignSpec
 from blackopt.cli.output import Output, as_json, as_table
 from blackopt.ledger import Ledger
+from blackopt.ledger.rows import TrialRow
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
 from blackopt.runner.judge import Judge
@@ -58,10 +60,16 @@ def _rows(parts: Parts, ledger: Ledger, last: int) -> list[dict[str, Any]]:
                 "now": _estimate(more.now),
                 "matured": _estimate(more.matured),
                 "cause": trial.cause,
-                "params": parts.policy.space.decode(trial.vector),
+                "params": _key(trial) if trial.keyed else parts.policy.space.decode(trial.vector),
             }
         )
     return rows
+
+
+def _key(trial: TrialRow) -> dict[str, object]:
+    """A candidate of a large model: which noise, around which version, which way and how far."""
+    key = Keyed.decode(trial.body)
+    return {"version": key.version, "key": key.key, "sign": key.sign, "sigma": key.sigma}
 
 
 def _estimate(found: Estimate | None) -> dict[str, float | None] | None:
@@ -94,7 +102,7 @@ def _show(spec: CampaignSpec, rows: Sequence[Mapping[str, Any]]) -> None:
     }
     names = list(rows[0]["params"]) if rows else []
     if len(names) <= PARAMETERS_SHOWN:
-        columns |= {name: [row["params"][name] for row in rows] for name in names}
+        columns |= {name: [row["params"].get(name) for row in rows] for name in names}
     columns["cause"] = [None if row["status"] == Status.OK else row["cause"] or None for row in rows]
     kept = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     as_table(list(kept), list(zip(*kept.values(), strict=True)))

@@ -60,7 +60,7 @@ def vector_bodies(vectors: Sequence[Vector]) -> list[bytes]:
         if array.ndim != 1 or not array.size:
             raise UsageError(f"vector: expected shape (n,) with n >= 1, got {array.shape}")
     # One test for the whole batch; a second pass names the culprit.
-    if not np.isfinite(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).all():
+    if arrays and not np.isfinite(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).all():
         bad = next(i for i, array in enumerate(arrays) if not np.isfinite(array).all())
         raise UsageError(f"vector: expected finite numbers, got {arrays[bad]} at position {bad}")
     return [array.tobytes() for array in arrays]

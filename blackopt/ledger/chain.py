@@ -31,10 +31,13 @@ def link(prev: str, seq: int, at_us: int, epoch: int, kind: str, data: str) -> s
 
 def append(
     conn: sqlite3.Connection, head: tuple[int, str], kind: str, data: str, *, at_us: int, epoch: int
-) -> None:
-    """Write the event after ``head`` (its seq and hash); ``data`` is canonical JSON."""
+) -> tuple[int, str]:
+    """Write the event after ``head`` (its seq and hash), and return the new head; ``data`` is canonical
+    JSON."""
     seq, prev = head[0] + 1, head[1]
-    conn.execute(APPEND, (seq, at_us, epoch, kind, data, prev, link(prev, seq, at_us, epoch, kind, data)))
+    own = link(prev, seq, at_us, epoch, kind, data)
+    conn.execute(APPEND, (seq, at_us, epoch, kind, data, prev, own))
+    return seq, own
 
 
 def require_kind(kind: str) -> None:

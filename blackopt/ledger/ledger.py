@@ -29,7 +29,9 @@ from blackopt.ledger.lock import DriverLock
 from blackopt.ledger.rows import (
     AttemptRow,
     CampaignRow,
+    CentreRow,
     ConflictRow,
+    Disposition,
     EventRow,
     IncumbentRow,
     NewCampaign,
@@ -233,6 +235,11 @@ class Ledger:
         with self._reading() as db:
             return queries.attempts(db, trial)
 
+    def centres(self) -> list[CentreRow]:
+        """Every centre that keys were relative to, by version; most are no longer in the store."""
+        with self._reading() as db:
+            return queries.centres(db)
+
     def promotions(self) -> list[PromotionRow]:
         """Every promotion, by number; all but the last came to nothing."""
         with self._reading() as db:
@@ -248,10 +255,12 @@ class Ledger:
         with self._reading() as db:
             return queries.latest(db, window, arm=arm)
 
-    def revisions(self, window: int, arm: str | None = None) -> list[ReadingRow]:
-        """Every stored reading of a window, whatever became of it."""
+    def revisions(
+        self, window: int, arm: str | None = None, *, disposition: Disposition | None = None
+    ) -> list[ReadingRow]:
+        """Every stored reading of a window, whatever became of it unless a ``disposition`` is given."""
         with self._reading() as db:
-            return queries.revisions(db, window, arm)
+            return queries.revisions(db, window, arm, disposition)
 
     def watermarks(self, window: int) -> dict[str, Watermark]:
         """How far each metric of a window is known."""

@@ -14,9 +14,9 @@ from sqlite_utils.migrations import Migrations
 
 from blackopt.ledger.sqlite import sqlite3
 
-SCHEMA_VERSION = 3
-MIN_READER = 1
-MIN_WRITER = 3
+SCHEMA_VERSION = 4
+MIN_READER = 4  # an older one would pass over the trials that have a key
+MIN_WRITER = 4
 
 MIGRATIONS = Migrations("blackopt.ledger")
 
@@ -33,6 +33,7 @@ def _script(name: str) -> Callable[[Database], None]:
 MIGRATIONS(name="0001_tables")(_script("0001_tables.sql"))
 MIGRATIONS(name="0002_views")(_script("0002_views.sql"))
 MIGRATIONS(name="0003_promotion")(_script("0003_promotion.sql"))
+MIGRATIONS(name="0004_keys")(_script("0004_keys.sql"))
 
 
 def statements(script: str) -> list[str]:

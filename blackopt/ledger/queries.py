@@ -13,6 +13,7 @@ from blackopt.ledger.canonical import sha256, vector_of
 from blackopt.ledger.rows import (
     AttemptRow,
     CampaignRow,
+    CentreRow,
     ConflictRow,
     Disposition,
     EventRow,
@@ -36,9 +37,11 @@ from blackopt.ledger.rows import (
 from blackopt.types import Reading, Role, Slice, Status
 
 _TRIAL = (
-    'SELECT t.number, t.candidate, t.role, t.version, t.told_before, v.body, t.vector_sha, t."window",'
+    "SELECT t.number, t.candidate, t.role, t.version, t.told_before, ifnull(v.body, k.body),"
+    ' v.trial IS NULL, t.vector_sha, t."window",'
     " t.lower, t.upper, t.deadline_us, t.state, t.cause, t.asked_us, t.live_us, t.lease_until_us"
-    " FROM trial AS t JOIN vector AS v ON v.trial = t.number"
+    " FROM trial AS t LEFT JOIN vector AS v ON v.trial = t.number"
+    " LEFT JOIN candidate_key AS k ON k.trial = t.number"
 )
 _PUSH = "SELECT trial, kind, key, epoch, body_sha, state, attempts, next_us FROM push"
 _READING = (
@@ -153,6 +156,12 @@ def pushes_of(db: Database, numbers: Collection[int], kind: PushKind) -> list[Pu
     return [push_row(row) for row in db.conn.execute(sql, (kind, json.dumps(list(numbers))))]
 
 
+def centres(db: Database) -> list[CentreRow]:
+    """Every centre that was published, by version."""
+    rows = db.conn.execute("SELECT version, vector_sha, artifact_sha FROM centre ORDER BY version")
+    return [CentreRow(*row) for row in rows]
+
+
 def promotions(db: Database) -> list[PromotionRow]:
     """Every promotion, by number."""
     return [
@@ -210,10 +219,21 @@ def latest(db: Database, window: int, *, arm: str | None) -> list[ReadingRow]:
     return [_reading(row) for row in db.conn.execute(sql, values)]
 
 
-def revisions(db: Database, window: int, arm: str | None) -> list[ReadingRow]:
-    """Every stored reading of a window, whatever became of it, by (metric, arm, cohort, as_of)."""
-    arms, values = (" AND arm = ?", [window, arm]) if arm is not None else ("", [window])
-    sql = f'{_READING} WHERE "window" = ?{arms} ORDER BY metric, arm, cohort, as_of_us, id'
+def revisions(
+    db: Database, window: int, arm: str | None, disposition: Disposition | None
+) -> list[ReadingRow]:
+    """Every stored reading of a window, by (metric, arm, cohort, as_of)."""
+    terms, values = ['"window" = ?'], [window]  # type: tuple[list[str], list[object]]
+    if arm is not None:
+        terms.append("arm = ?")
+        values.append(arm)
+    if disposition is not None:
+        terms.append("disposition = ?")
+        values.append(disposition)
+        quarantined = disposition is Disposition.QUARANTINED
+        # said aloud, so that a partial index is used
+        terms.append(f"disposition {'=' if quarantined else '<>'} 'quarantined'")
+    sql = f"{_READING} WHERE {' AND '.join(terms)} ORDER BY metric, arm, cohort, as_of_us, id"
     return [_reading(row) for row in db.conn.execute(sql, values)]
 
 
@@ -306,6 +326,7 @@ def _trial(row: tuple[Any, ...]) -> TrialRow:
         version,
         told_before,
         body,
+        keyed,
         vector_sha,
         window,
         lower,
@@ -323,7 +344,8 @@ def _trial(row: tuple[Any, ...]) -> TrialRow:
         Role(role),
         version,
         told_before,
-        vector_of(body),
+        body,
+        bool(keyed),
         vector_sha,
         window,
         None if lower is None else Slice(lower, upper),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from blackopt.errors import UsageError
+from blackopt.ledger.canonical import vector_of
 from blackopt.types import Reading, Role, Slice, Status, Vector
 
 
@@ -124,9 +126,10 @@ class NewTrial:
         candidate: the optimizer's number for it; None for a confirmation.
         version: of the centre it was drawn around.
         told_before: how many tells the optimizer had been given when it was asked; replay needs it.
-        vector: (n,) float64.
+        vector: (n,) float64; None where there is a key.
         window, slice: None for an evaluation or a manual trial.
         deadline_us: it is told as expired after this; None for no deadline.
+        key: the 24 bytes of :class:`blackopt.artifacts.Keyed`, in place of the vector.
     """
 
     number: int
@@ -134,22 +137,30 @@ class NewTrial:
     role: Role
     version: int
     told_before: int
-    vector: Vector
+    vector: Vector | None
     window: int | None = None
     slice: Slice | None = None
     deadline_us: int | None = None
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialRow:
-    """A trial as it stands. ``arm`` is ``t<number>``."""
+    """A trial as it stands. ``arm`` is ``t<number>``.
+
+    Attributes:
+        body: what was asked: its vector, (n,) little-endian float64, or the 24 bytes of its key.
+        keyed: which of the two.
+        vector_sha: hex digest of ``body``.
+    """
 
     number: int
     candidate: int | None
     role: Role
     version: int
     told_before: int
-    vector: Vector
+    body: bytes
+    keyed: bool
     vector_sha: str
     window: int | None
     slice: Slice | None
@@ -165,6 +176,17 @@ class TrialRow:
         """The arm that serves it."""
         return f"t{self.number}"
 
+    @property
+    def vector(self) -> Vector:
+        """(n,) a new array.
+
+        Raises:
+            UsageError: the ledger has its key alone; the numbers are relative to a centre.
+        """
+        if self.keyed:
+            raise UsageError(f"trial {self.number}: it is known by its key, of version {self.version}")
+        return vector_of(self.body)
+
 
 @dataclass(frozen=True, slots=True)
 class PushRow:
@@ -178,6 +200,21 @@ class PushRow:
     state: PushState
     attempts: int
     next_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CentreRow:
+    """What the keys of one version are relative to.
+
+    Attributes:
+        version: how many updates the optimizer had made.
+        vector_sha: hex digest of its (n,) float64 numbers, to be compared when they are computed again.
+        artifact_sha: of the file in the store that modules load.
+    """
+
+    version: int
+    vector_sha: str
+    artifact_sha: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,9 @@
 """The writer. Every method is one transaction: lock, check the epoch, write, append the event, commit.
 
+What happens to trials one by one (an order is intended, answered, renewed) may be written for many at once,
+as one transaction and an event for each: the chain does not show how they were put together, so a run that
+died between two sendings writes the same one.
+
 Events are the campaign's facts: a run that was killed and resumed anywhere writes the same ones as a run that
 was not, apart from the time and the epoch. So nothing that depends on the process is in them: no attempts,
 leases, polls, snapshots, sessions, keys or identifiers of the file.
@@ -10,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +27,7 @@ from blackopt.ledger.lock import DriverLock
 from blackopt.ledger.promoting import PromotionWriter
 from blackopt.ledger.readings import Intake
 from blackopt.ledger.rows import (
+    CentreRow,
     IngestReport,
     Mode,
     NewTell,
@@ -50,6 +56,8 @@ _ASK = (
     " deadline_us, asked_us) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _VECTOR = "INSERT INTO vector(trial, body) VALUES(?, ?)"
+_KEY = "INSERT INTO candidate_key(trial, body) VALUES(?, ?)"
+_CENTRE = "INSERT INTO centre(version, vector_sha, artifact_sha, published_us) VALUES(?, ?, ?, ?)"
 _WINDOW = (
     'INSERT INTO "window"(number, role, salt, start_us, end_us, control_lower, control_upper)'
     " VALUES(?, ?, ?, ?, ?, ?, ?)"
@@ -68,13 +76,28 @@ class Transaction:
         self.conn, self._epoch, self._head = conn, epoch, head
 
     def event(self, kind: str, data: Mapping[str, object], *, at_us: int) -> None:
-        """Append the transaction's one event."""
-        chain.append(self.conn, self._head, kind, canonical_json(data), at_us=at_us, epoch=self._epoch)
+        """Append an event."""
+        text = canonical_json(data)
+        self._head = chain.append(self.conn, self._head, kind, text, at_us=at_us, epoch=self._epoch)
 
     def states(self, numbers: Sequence[int]) -> dict[int, str]:
         """The states of some trials."""
         sql = "SELECT number, state FROM trial WHERE number IN (SELECT value FROM json_each(?))"
         return dict(self.conn.execute(sql, (json.dumps(numbers),)).fetchall())
+
+    def require(self, numbers: Sequence[int], sources: Sequence[TrialState]) -> None:
+        """Refuse a step of trials that are not all in one of the ``sources``.
+
+        Raises:
+            UsageError: no trials, or one twice.
+            LedgerError: a trial is unknown or in another state.
+        """
+        if not numbers or len(set(numbers)) != len(numbers):
+            raise UsageError(f"trials: expected different trials, at least one, got {list(numbers)!r}")
+        states = self.states(numbers)
+        for number in numbers:
+            if states.get(number) not in sources:
+                raise misplaced(number, states.get(number), sources)
 
     def move(
         self, numbers: Sequence[int], to: TrialState, *, sources: Sequence[TrialState], cause: str = ""
@@ -85,12 +108,7 @@ class Transaction:
             UsageError: no trials, or one twice.
             LedgerError: a trial is unknown or in another state; nothing is changed.
         """
-        if not numbers or len(set(numbers)) != len(numbers):
-            raise UsageError(f"trials: expected different trials, at least one, got {list(numbers)!r}")
-        states = self.states(numbers)
-        for number in numbers:
-            if states.get(number) not in sources:
-                raise misplaced(number, states.get(number), sources)
+        self.require(numbers, sources)
         sql = "UPDATE trial SET state = ?, cause = CASE ? WHEN '' THEN cause ELSE ? END WHERE number = ?"
         self.conn.executemany(sql, [(to.value, cause, cause, number) for number in numbers])
 
@@ -163,20 +181,29 @@ class Driver(PromotionWriter):
             next_step="nothing: the newer driver goes on",
         )
 
-    def ask(self, trials: Sequence[NewTrial], *, window: WindowRow | None = None, at_us: int) -> None:
-        """T1: write trials, and the window that they share where it is new.
+    def ask(
+        self,
+        trials: Sequence[NewTrial],
+        *,
+        window: WindowRow | None = None,
+        centre: CentreRow | None = None,
+        at_us: int,
+    ) -> None:
+        """T1: write trials, the window that they share where it is new, and the centre of their keys.
 
         Raises:
-            UsageError: no trials, or a vector that is not a finite (n,) array.
+            UsageError: no trials, a vector that is not a finite (n,) array, or neither vector nor key.
             LedgerError: a number that is not the next, or a candidate that was asked before.
         """
         if not trials:
             raise UsageError("trials: expected at least one")
         with collector_paused(len(trials)):
-            self._ask(trials, window, at_us)
+            self._ask(trials, window, centre, at_us)
 
-    def _ask(self, trials: Sequence[NewTrial], window: WindowRow | None, at_us: int) -> None:
-        bodies = vector_bodies([trial.vector for trial in trials])
+    def _ask(
+        self, trials: Sequence[NewTrial], window: WindowRow | None, centre: CentreRow | None, at_us: int
+    ) -> None:
+        bodies = _bodies(trials)
         rows, lines = [], []
         for trial, body in zip(trials, bodies, strict=True):
             cut = trial.slice
@@ -192,32 +219,66 @@ class Driver(PromotionWriter):
         }
         if window is not None:
             data["window"] = _window_data(window)
+        if centre is not None:
+            data["centre"] = asdict(centre)
+        keyed = [(t.number, body) for t, body in zip(trials, bodies, strict=True) if t.key is not None]
+        whole = [(t.number, body) for t, body in zip(trials, bodies, strict=True) if t.key is None]
         with self._transaction() as step:
             if window is not None:
                 step.conn.execute(_WINDOW, _window_row(window))
             step.conn.executemany(_ASK, rows)
-            step.conn.executemany(_VECTOR, zip((trial.number for trial in trials), bodies, strict=True))
+            step.conn.executemany(_VECTOR, whole)
+            step.conn.executemany(_KEY, keyed)
+            if centre is not None:
+                _publish(step.conn, centre, at_us)
             step.event("ask", data, at_us=at_us)
 
-    def intend(self, trial: int, *, body_sha: str, at_us: int) -> PushRow:
-        """T2: the order to apply is durable before it is sent. Its key is the same on every try."""
-        key = order_key(self.ledger.uuid, trial, PushKind.APPLY)
-        with self._transaction() as step:
-            step.move([trial], TrialState.PUSHING, sources=[TrialState.ASKED])
-            step.conn.execute(_PUSH, (trial, PushKind.APPLY.value, key, self.epoch, body_sha, at_us))
-            step.event("intend", {"trial": trial, "body_sha": body_sha}, at_us=at_us)
-        return PushRow(trial, PushKind.APPLY, key, self.epoch, body_sha, PushState.PENDING, 0, at_us)
+    def intend(self, bodies: Mapping[int, str], *, at_us: int) -> list[PushRow]:
+        """T2: orders to apply are durable before they are sent. Their keys are the same on every try.
 
-    def live(self, trial: int, *, lease_until_us: int, at_us: int) -> None:
-        """T3: the target acknowledged; production serves the trial until its lease ends."""
-        with self._transaction() as step:
-            step.move([trial], TrialState.LIVE, sources=[TrialState.PUSHING])
-            step.conn.execute(
-                "UPDATE trial SET live_us = ?, lease_until_us = ? WHERE number = ?",
-                (at_us, lease_until_us, trial),
+        Args:
+            bodies: the sha256 of what will be sent, by trial.
+            at_us: now.
+        """
+        kind = PushKind.APPLY
+        orders = [
+            PushRow(
+                trial,
+                kind,
+                order_key(self.ledger.uuid, trial, kind),
+                self.epoch,
+                sha,
+                PushState.PENDING,
+                0,
+                at_us,
             )
-            self._tried(step.conn, trial, PushKind.APPLY, PushState.ACKED, "", at_us=at_us)
-            step.event("live", {"trial": trial}, at_us=at_us)
+            for trial, sha in bodies.items()
+        ]
+        with self._transaction() as step:
+            step.move(list(bodies), TrialState.PUSHING, sources=[TrialState.ASKED])
+            step.conn.executemany(
+                _PUSH, [(o.trial, kind.value, o.key, self.epoch, o.body_sha, at_us) for o in orders]
+            )
+            for trial, sha in bodies.items():
+                step.event("intend", {"trial": trial, "body_sha": sha}, at_us=at_us)
+        return orders
+
+    def live(self, leases: Mapping[int, int], *, at_us: int) -> None:
+        """T3: the target acknowledged; production serves each trial until its lease ends.
+
+        Args:
+            leases: when that is, by trial, in microseconds.
+            at_us: now.
+        """
+        with self._transaction() as step:
+            step.move(list(leases), TrialState.LIVE, sources=[TrialState.PUSHING])
+            step.conn.executemany(
+                "UPDATE trial SET live_us = ?, lease_until_us = ? WHERE number = ?",
+                [(at_us, until_us, trial) for trial, until_us in leases.items()],
+            )
+            for trial in leases:
+                self._tried(step.conn, trial, PushKind.APPLY, PushState.ACKED, "", at_us=at_us)
+                step.event("live", {"trial": trial}, at_us=at_us)
 
     def retry(
         self, trial: int, kind: PushKind, *, unknown: bool, next_us: int, detail: str, at_us: int
@@ -258,13 +319,14 @@ class Driver(PromotionWriter):
         )
         conn.execute(_ATTEMPT, (at_us, state.value, detail, trial, kind.value))
 
-    def renewed(self, trial: int, *, lease_until_us: int) -> None:
-        """The target renewed a live trial's lease."""
+    def renewed(self, leases: Mapping[int, int]) -> None:
+        """The target renewed the leases of live trials; when each ends, by trial, in microseconds."""
         with self._transaction() as step:
-            states = step.states([trial])
-            if states.get(trial) != TrialState.LIVE:
-                raise misplaced(trial, states.get(trial), [TrialState.LIVE])
-            step.conn.execute("UPDATE trial SET lease_until_us = ? WHERE number = ?", (lease_until_us, trial))
+            step.require(list(leases), [TrialState.LIVE])
+            step.conn.executemany(
+                "UPDATE trial SET lease_until_us = ? WHERE number = ?",
+                [(until_us, trial) for trial, until_us in leases.items()],
+            )
 
     def close(self, trials: Sequence[int], *, cause: str, at_us: int) -> list[PushRow]:
         """T5: stop serving trials; returns the orders to withdraw, in the order of ``trials``.
@@ -307,15 +369,15 @@ class Driver(PromotionWriter):
         state = PushState.LAPSED if lapsed else PushState.ACKED
         with self._transaction() as step:
             step.move(trials, TrialState.AWAITING, sources=[TrialState.WITHDRAWING])
-            if lapsed:
-                step.conn.executemany(
-                    "UPDATE push SET state = ? WHERE trial = ? AND kind = 'withdraw'",
-                    [(state.value, trial) for trial in trials],
-                )
-            else:
-                for trial in trials:
+            for trial in trials:
+                if lapsed:
+                    step.conn.execute(
+                        "UPDATE push SET state = ? WHERE trial = ? AND kind = 'withdraw'",
+                        (state.value, trial),
+                    )
+                else:
                     self._tried(step.conn, trial, PushKind.WITHDRAW, state, "", at_us=at_us)
-            step.event("withdrawn", members(trials), at_us=at_us)
+                step.event("withdrawn", {"trial": trial}, at_us=at_us)
 
     def ingest(self, source: str, readings: Sequence[Reading], *, at_us: int) -> IngestReport:
         """T4: store a page of readings. Sending them again stores nothing and writes no event.
@@ -393,6 +455,36 @@ class Driver(PromotionWriter):
         chain.require_kind(kind)
         with self._transaction() as step:
             step.event(kind, dict(data) if trial is None else {**data, "trial": trial}, at_us=at_us)
+
+
+def _bodies(trials: Sequence[NewTrial]) -> list[bytes]:
+    """Of each trial its vector or its key, as it is stored."""
+    for trial in trials:
+        if (trial.key is None) == (trial.vector is None):
+            raise UsageError(f"trial {trial.number}: expected a vector or a key, and not both")
+    vectors = iter(vector_bodies([trial.vector for trial in trials if trial.vector is not None]))
+    return [next(vectors) if trial.key is None else trial.key for trial in trials]
+
+
+def _publish(conn: sqlite3.Connection, centre: CentreRow, at_us: int) -> None:
+    """Write a centre where its version is new.
+
+    Raises:
+        LedgerError: another one was published under this version.
+    """
+    row = conn.execute(
+        "SELECT version, vector_sha, artifact_sha FROM centre WHERE version = ?", (centre.version,)
+    ).fetchone()
+    if row is None:
+        conn.execute(_CENTRE, (centre.version, centre.vector_sha, centre.artifact_sha, at_us))
+    elif CentreRow(*row) != centre:
+        raise LedgerError(
+            f"Version {centre.version} has a centre already, and this is another",
+            where=f"centre {centre.version}",
+            why="keys that are in traffic are relative to the one that was published first",
+            safe="nothing was written",
+            next_step="report this: it should not happen",
+        )
 
 
 def _window_row(window: WindowRow) -> tuple[Any, ...]:

@@ -15,8 +15,9 @@ _TAIL = 64
 _EVENTS = "SELECT seq, at_us, epoch, kind, data, prev, hash FROM event"
 _TRIALS = (
     'SELECT t.number, t.candidate, t.role, t.version, t.told_before, t."window",'
-    " t.lower, t.upper, t.vector_sha, v.body FROM trial AS t"
-    " LEFT JOIN vector AS v ON v.trial = t.number ORDER BY t.number"
+    " t.lower, t.upper, t.vector_sha, ifnull(v.body, k.body) FROM trial AS t"
+    " LEFT JOIN vector AS v ON v.trial = t.number"
+    " LEFT JOIN candidate_key AS k ON k.trial = t.number ORDER BY t.number"
 )
 _TELLS = "SELECT seq, trial, status, value, se, obs_sha, cause, used FROM tell ORDER BY seq"
 _READINGS = 'SELECT metric, "window", arm, cohort, as_of_us, stats FROM reading WHERE id = ?'
@@ -63,6 +64,7 @@ def verify_all(conn: sqlite3.Connection, path: Path) -> None:
     _verify_batches(path, asks, _ask_lines(conn, path), "trial", 0)
     _verify_batches(path, tells, _tell_lines(conn, path), "tell", 1)
     _verify_ends(conn, path)
+    _verify_centres(conn, path, [data["centre"] for _, data in asks if "centre" in data])
     _verify_promotions(conn, path)
     for row in conn.execute("PRAGMA foreign_key_check"):
         raise broken(path, f"{row[0]} row {row[1]}", f"it refers to a row of {row[2]} that is missing")
@@ -73,7 +75,7 @@ def _ask_lines(conn: sqlite3.Connection, path: Path) -> list[str]:
     for row in conn.execute(_TRIALS):
         number, digest, body = row[0], row[8], row[9]
         if body is None or sha256(body) != digest:
-            raise broken(path, f"trial {number}", "its vector does not fit its hash")
+            raise broken(path, f"trial {number}", "its vector or key does not fit its hash")
         lines.append(ask_line(*row[:9]))
     return lines
 
@@ -111,6 +113,17 @@ def _verify_batches(
         at = end
     if at != len(lines):
         raise broken(path, f"{name} {at + start}", "no event tells of it")
+
+
+def _verify_centres(conn: sqlite3.Connection, path: Path, told: list[dict[str, Any]]) -> None:
+    """Centres are what the asks that were relative to them say."""
+    stated = {data["version"]: data for data in told}
+    for version, vector, artifact in conn.execute("SELECT version, vector_sha, artifact_sha FROM centre"):
+        found = {"version": version, "vector_sha": vector, "artifact_sha": artifact}
+        if stated.pop(version, None) != found:
+            raise broken(path, f"centre {version}", "not what the events say was published")
+    for version in sorted(stated):
+        raise broken(path, f"centre {version}", "it is missing")
 
 
 def _verify_promotions(conn: sqlite3.Connection, path: Path) -> None:

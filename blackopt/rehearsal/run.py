@@ -50,7 +50,8 @@ def prepared(spec: CampaignSpec, ledger: Path) -> CampaignSpec:
         for g in spec.guardrails
     )
     schedule = spec.schedule.model_copy(update={"poll": poll, "lease": max(spec.schedule.lease, 3 * poll)})
-    return replace(spec, ledger=ledger, schedule=schedule, guardrails=guardrails)
+    # Candidates by key are rehearsed as the vectors that they stand for: there is no module to perturb.
+    return replace(spec, ledger=ledger, schedule=schedule, guardrails=guardrails, explore=None)
 
 
 def matures_after(spec: CampaignSpec, metric: str) -> int:

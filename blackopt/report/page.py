@@ -229,7 +229,8 @@ def _trial_table(
         value, se = (so_far.value, so_far.se) if so_far else (tell.value, tell.se) if tell else (None, None)
         row += [_show(found, value) + (" (so far)" if so_far else "") if value is not None else "-"]
         row += [_show(found, se, sign=False) if se is not None else "-"] if with_se else []
-        params = parts.policy.space.decode(trial.vector) if names else {}
+        known = names and not trial.keyed
+        params = parts.policy.space.decode(trial.vector) if known else dict.fromkeys(names, "by key")
         row += [_plain(params[name]) for name in names]
         rows.append([*row, "" if went_well else escape(trial.cause)])
     columns = [Column("trial"), Column("role")]

@@ -13,6 +13,7 @@ from blackopt.errors import ConfigurationError, RetriableError
 from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.rows import NewCampaign
 from blackopt.protocols import Clock, Evaluator, Optimizer, PluginOptions, Policy, Source, Target
+from blackopt.runner.centres import Centres, require_keys
 from blackopt.runner.checked import CheckedSource
 from blackopt.runner.evaluation import EvaluationLane
 from blackopt.runner.judge import Judge
@@ -128,12 +129,17 @@ class Parts:
         )
         return self._keep(evaluator)
 
+    @property
+    def centres(self) -> Centres | None:
+        """What candidates by key are relative to; None where candidates are vectors."""
+        return None if self.spec.explore is None else Centres(self.spec, self.policy)
+
     def learner(self) -> Learner:
         """A fresh optimizer, to be restored from a ledger."""
         section = self.spec.optimizer
         cls = cast("type[Optimizer]", plugins.find("optimizers", section.use))
         make = optimizer_maker(cls, self.policy.space, self.policy.start(), cast("Any", section.options))
-        return Learner(make, maximize=self.spec.objective.maximizes)
+        return Learner(make, maximize=self.spec.objective.maximizes, centres=self.centres)
 
     def _keep(self, part: Connector) -> Connector:
         self._closing.callback(part.close)
@@ -157,7 +163,9 @@ def open_ledger(spec: CampaignSpec, *, read_only: bool = False) -> Ledger:
 
 def create_ledger(spec: CampaignSpec, parts: Parts, at_us: int) -> Ledger:
     """A new ledger for the campaign."""
-    version = parts.learner().version  # an optimizer that cannot be built must not leave a ledger behind
+    learner = parts.learner()  # an optimizer that cannot be built must not leave a ledger behind
+    version = learner.version
+    require_keys(spec, parts.policy, learner.optimizer)
     campaign = NewCampaign(spec.name, spec.canonical, spec.sha256, spec.optimizer.use, version)
     return Ledger.create(spec.ledger, campaign, at_us=at_us)
 

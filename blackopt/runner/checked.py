@@ -143,6 +143,7 @@ class _Look:
     places: dict[tuple[str, str, int], tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.asked = frozenset(self.query.arms)
         self.due_us = self.rule.maturity.mature_at(self.query.end_us)
         self.still: dict[str, list[Stats]] | None = {} if self.query.as_of_us >= self.due_us else None
 
@@ -168,7 +169,7 @@ class _Look:
         """All rows have come: what do they show together?"""
         if self.query.as_of_us < self.due_us:
             return
-        absent = EVERY_ARM if not self.arms & set(self.query.arms) else CONTROL
+        absent = EVERY_ARM if not self.arms & self.asked else CONTROL
         if absent not in self.arms and (absent == EVERY_ARM or CONTROL in self.query.arms):
             error = NoRows(
                 f"no row for {absent} of window {self.query.window}, whose units are all known by now",
@@ -234,7 +235,7 @@ class _Look:
 
     def _suspect(self, row: Reading) -> MetricError | None:
         """What is wrong with a row that the ledger and the judge know how to treat."""
-        if row.arm not in self.query.arms:
+        if row.arm not in self.asked:
             return UnknownArm(
                 f"{row.arm!r} is no arm of window {self.query.window} ({_few(self.query.arms)})",
                 why="the query does not filter by :campaign and :window, or names arms otherwise",

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blackopt.ledger.rows import ReadingRow, TrialRow, WindowRow
+from blackopt.ledger.rows import TrialRow, WindowRow
 from blackopt.metrics.covariate import imbalance, limit
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.kinds import Average, Kind
+from blackopt.runner.newest import Newest
 from blackopt.runner.ratio import MOVED, served
 from blackopt.types import CONTROL
 
 
-def moved(
-    window: WindowRow, trials: Sequence[TrialRow], rows: Sequence[ReadingRow], metric: str, kind: Kind
-) -> str | None:
+def moved(window: WindowRow, trials: Sequence[TrialRow], rows: Newest, metric: str, kind: Kind) -> str | None:
     """Why a metric of a window must not be adjusted for its covariate, or None.
 
     Compared are the arms that were served all the time: one that was withdrawn in the morning has other
@@ -31,10 +30,7 @@ def moved(
     if not isinstance(kind, Average) or not kind.cuped:
         return None
     arms = [trial.arm for trial in served(window, trials)]
-    own = {
-        arm: [r.reading.stats for r in rows if r.reading.metric == metric and r.reading.arm == arm]
-        for arm in (*arms, CONTROL)
-    }
+    own = {arm: [row.reading.stats for row in rows.of(metric, arm)] for arm in (*arms, CONTROL)}
     found: dict[str, float] = {}
     try:
         control = kind.pool(own[CONTROL])

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from blackopt.campaign import CampaignSpec, GuardrailSpec
 from blackopt.campaign.units import format_duration
 from blackopt.ledger import Ledger
-from blackopt.ledger.rows import Disposition, ReadingRow, TrialRow
+from blackopt.ledger.rows import Disposition, TrialRow
 from blackopt.metrics.errors import ImpossibleStatistics, MetricError
 from blackopt.metrics.guardrails import Bound, Outcome, Verdict, beyond_since, judge, look, parse_bound
 from blackopt.metrics.kinds import Kind, Stats
+from blackopt.runner.newest import Newest
 from blackopt.runner.notices import Notice
 from blackopt.types import CONTROL, Estimate
 
@@ -46,7 +47,7 @@ class Guard:
         self._kinds = kinds
         self.metrics = frozenset(rule.spec.metric for rule in self._rules)
 
-    def breach(self, trial: TrialRow, rows: Sequence[ReadingRow], ledger: Ledger) -> str | None:
+    def breach(self, trial: TrialRow, rows: Newest, ledger: Ledger) -> str | None:
         """The cause to withdraw a trial for, or None while each bound holds or cannot be judged yet.
 
         Args:
@@ -61,7 +62,7 @@ class Guard:
                 return f"{BREACH}{rule.spec.metric} {verdict.text}"
         return None
 
-    def tested(self, trial: TrialRow, rows: Sequence[ReadingRow]) -> str | None:
+    def tested(self, trial: TrialRow, rows: Newest) -> str | None:
         """As :meth:`breach`, from bounds alone that one look at the newest readings can judge."""
         for rule in self._rules:
             verdict = None if rule.spec.lasting is not None else self._tested(rule, trial, rows)
@@ -69,7 +70,7 @@ class Guard:
                 return f"{BREACH}{rule.spec.metric} {verdict.text}"
         return None
 
-    def silence(self, trial: TrialRow, rows: Sequence[ReadingRow], ledger: Ledger, now_us: int) -> str | None:
+    def silence(self, trial: TrialRow, rows: Newest, ledger: Ledger, now_us: int) -> str | None:
         """The cause to withdraw a live trial for that nobody watches, or None.
 
         Its guardrails are silent when its arm has had no unit since it went live, or sums that no units have,
@@ -88,9 +89,7 @@ class Guard:
                 return f"{SILENT}{metric} has had {what} for {format_duration(limit)}"
         return None
 
-    def unseen(
-        self, trial: TrialRow, rows: Sequence[ReadingRow], counted: str, mature: Collection[str]
-    ) -> str | None:
+    def unseen(self, trial: TrialRow, rows: Newest, counted: str, mature: Collection[str]) -> str | None:
         """The cause for a trial that has matured with units in what it is told from and none in a guardrail.
 
         Args:
@@ -104,7 +103,7 @@ class Guard:
                 return f"{SILENT}{rule.spec.metric} has matured without a unit"
         return None
 
-    def _tested(self, rule: _Rule, trial: TrialRow, rows: Sequence[ReadingRow]) -> Verdict | None:
+    def _tested(self, rule: _Rule, trial: TrialRow, rows: Newest) -> Verdict | None:
         metric, kind = rule.spec.metric, self._kinds[rule.spec.metric]
         try:
             mine, theirs = (self._pool(rows, metric, arm) for arm in (trial.arm, CONTROL))
@@ -150,15 +149,13 @@ class Guard:
         last = seen[-1][1]
         return Verdict(last.outcome, f"{last.text} for {format_duration(limit)}")
 
-    def _pool(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Stats:
-        mine = [r.reading.stats for r in rows if r.reading.metric == metric and r.reading.arm == arm]
-        return self._kinds[metric].pool(mine)
+    def _pool(self, rows: Newest, metric: str, arm: str) -> Stats:
+        return self._kinds[metric].pool([row.reading.stats for row in rows.of(metric, arm)])
 
-    def _units(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> float:
-        mine = [r.reading.stats for r in rows if r.reading.metric == metric and r.reading.arm == arm]
-        return math.fsum(self._kinds[metric].units(stats) for stats in mine)
+    def _units(self, rows: Newest, metric: str, arm: str) -> float:
+        return math.fsum(self._kinds[metric].units(row.reading.stats) for row in rows.of(metric, arm))
 
-    def _deaf(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> str:
+    def _deaf(self, rows: Newest, metric: str, arm: str) -> str:
         """Why an arm's readings say nothing of it; "" where they do, or will with more units."""
         if self._units(rows, metric, arm) <= 0:
             return "no unit"
@@ -201,7 +198,7 @@ def with_arm(cause: str, trial: TrialRow) -> str:
 
 
 def standing_still(
-    rows: Sequence[ReadingRow], kinds: Mapping[str, Kind], files: Mapping[str, str] | None = None
+    rows: Newest, kinds: Mapping[str, Kind], files: Mapping[str, str] | None = None
 ) -> Iterator[Notice]:
     """A notice for each metric that is the same in every arm of a window, without any spread.
 
@@ -213,10 +210,9 @@ def standing_still(
         files: where each metric is written down, such as its query, as far as that is known.
     """
     for metric, kind in kinds.items():
-        arms = sorted({row.reading.arm for row in rows if row.reading.metric == metric})
         found: list[Estimate] = []
-        for arm in arms:
-            stats = [r.reading.stats for r in rows if r.reading.metric == metric and r.reading.arm == arm]
+        for arm in rows.arms(metric):
+            stats = [row.reading.stats for row in rows.of(metric, arm)]
             try:
                 found.append(kind.estimate(kind.pool(stats)))
             except MetricError:
@@ -245,8 +241,8 @@ def _history(
     rows = [
         row
         for name in (arm, CONTROL)
-        for row in ledger.revisions(window, name)
-        if row.reading.metric == metric and row.disposition is Disposition.ACCEPTED
+        for row in ledger.revisions(window, name, disposition=Disposition.ACCEPTED)
+        if row.reading.metric == metric
     ]
     newest: dict[tuple[str, str], Stats] = {}
     for at in sorted({row.reading.as_of_us for row in rows}):

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from blackopt.campaign import CampaignSpec, MetricSpec
 from blackopt.ledger import Ledger
-from blackopt.ledger.rows import NewTell, ReadingRow, TellRow, TrialRow, WindowRow
+from blackopt.ledger.rows import NewTell, TellRow, TrialRow, WindowRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.kinds import Kind, Stats, kind
 from blackopt.metrics.maturity import Maturity
 from blackopt.metrics.surrogate import expected
 from blackopt.runner.covariate import moved
 from blackopt.runner.guard import Guard, standing_still, twins, with_arm
+from blackopt.runner.newest import Newest
 from blackopt.runner.notices import Notice
 from blackopt.runner.ratio import MOVED, mismatch
 from blackopt.types import CONTROL, Estimate, Role, Status
@@ -84,7 +86,7 @@ class Judge:
 
     def complete(self, window: WindowRow, ledger: Ledger) -> bool:
         """Whether all is known that a window's trials, or the surrogate's calibration, will ever need."""
-        return self._followed(window) <= self._matured(window, ledger)
+        return self._followed(window) <= self.matured(window, ledger)
 
     def polled_until_us(self, window: WindowRow) -> int:
         """When nothing more will be learned of a window, however late its source is, in microseconds.
@@ -101,7 +103,8 @@ class Judge:
     def _followed(self, window: WindowRow) -> frozenset[str]:
         return self.needed(window.role) | {self.objective.metric, *self.guard.metrics}
 
-    def _matured(self, window: WindowRow, ledger: Ledger) -> frozenset[str]:
+    def matured(self, window: WindowRow, ledger: Ledger) -> frozenset[str]:
+        """Metrics of a window that the source knows all of."""
         marks = ledger.watermarks(window.number)
         return frozenset(
             name
@@ -109,19 +112,15 @@ class Judge:
             if name in marks and rule.maturity.is_mature(marks[name].as_of_us, window.end_us)
         )
 
-    def has_matured(self, metric: str, window: WindowRow, ledger: Ledger) -> bool:
-        """Whether the source knows all of a metric of a window."""
-        return metric in self._matured(window, ledger)
-
     # -- what is seen ----------------------------------------------------------------------------------------
 
-    def measure(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> Measured:
+    def measure(self, rows: Newest, metric: str, arm: str) -> Measured:
         """The metric of one arm, all cohorts pooled.
 
         Raises:
             MetricError: it has no value: too few units or events, sums that no units have.
         """
-        mine = [row for row in rows if row.reading.metric == metric and row.reading.arm == arm]
+        mine = rows.of(metric, arm)
         rule = self.metrics[metric]
         try:
             stats = rule.kind.pool([row.reading.stats for row in mine])
@@ -131,7 +130,7 @@ class Judge:
             error.where = f"{metric} of {arm}"
             raise
 
-    def effect(self, rows: Sequence[ReadingRow], metric: str, arm: str) -> tuple[Estimate, tuple[int, ...]]:
+    def effect(self, rows: Newest, metric: str, arm: str) -> tuple[Estimate, tuple[int, ...]]:
         """What the objective asks of a metric of one arm, and the ids of the readings behind it.
 
         Its effect relative to the control where the objective is relative, else its value.
@@ -151,7 +150,7 @@ class Judge:
             raise
         return found, treatment.used + control.used
 
-    def value(self, rows: Sequence[ReadingRow], role: Role, arm: str) -> tuple[Estimate, tuple[int, ...]]:
+    def value(self, rows: Newest, role: Role, arm: str) -> tuple[Estimate, tuple[int, ...]]:
         """What a trial of this role would be told from these readings, and the ids of those behind it.
 
         Raises:
@@ -162,29 +161,32 @@ class Judge:
             found = expected(found, slope=self.surrogate.slope, error=self.surrogate.error)
         return found, used
 
-    def spoiled(
-        self, window: WindowRow, trials: Sequence[TrialRow], rows: Sequence[ReadingRow], metric: str
-    ) -> str | None:
+    def spoiled(self, window: WindowRow, trials: Sequence[TrialRow], rows: Newest, metric: str) -> str | None:
         """Why no arm of a window that has matured may be compared by this metric, or None."""
         own = self.kinds[metric]
         return mismatch(window, trials, rows, metric, own) or moved(window, trials, rows, metric, own)
 
     # -- what is told ----------------------------------------------------------------------------------------
 
-    def verdict(
-        self, trial: TrialRow, window: WindowRow, ledger: Ledger, now_us: int, *, group: int = 1
-    ) -> NewTell | None:
-        """The tell of a trial that is out of traffic, or None while it matures.
+    def verdicts(
+        self, trials: Sequence[TrialRow], window: WindowRow, ledger: Ledger, now_us: int, *, group: int = 1
+    ) -> list[NewTell]:
+        """The tells of those trials of a window, all of them out of traffic, that are told now.
 
         ``group`` is the optimizer's: its candidates are told as infeasible together.
         """
+        look = _Look(self, window, ledger, group)
+        found = (self._verdict(trial, look, now_us) for trial in trials)
+        return [tell for tell in found if tell is not None]
+
+    def _verdict(self, trial: TrialRow, look: _Look, now_us: int) -> NewTell | None:
+        """The tell of a trial, or None while it matures."""
         if trial.cause.startswith("guardrail"):
             return NewTell(trial.number, Status.INFEASIBLE, cause=trial.cause)
         if trial.live_us is None:
             return NewTell(trial.number, Status.FAILED, cause=trial.cause or "it never went live")
-        mature = self._matured(window, ledger)
-        if self.needed(trial.role) <= mature:
-            return self._mature_tell(trial, window, ledger, group, mature)
+        if self.needed(trial.role) <= look.mature:
+            return self._mature_tell(trial, look)
         if trial.deadline_us is not None and now_us >= trial.deadline_us:
             return NewTell(
                 trial.number, Status.EXPIRED, cause="its metrics did not mature before the deadline"
@@ -219,10 +221,10 @@ class Judge:
 
     def alarms(self, window: WindowRow, ledger: Ledger) -> list[Notice]:
         """What a person should look at in a window that has matured; nothing while it has not."""
-        mature = self._matured(window, ledger)
+        mature = self.matured(window, ledger)
         if not self.needed(window.role) <= mature:
             return []
-        rows, trials = ledger.latest(window.number), ledger.trials(window=window.number)
+        rows, trials = Newest(ledger.latest(window.number)), ledger.trials(window=window.number)
         kinds = {name: self.kinds[name] for name in self.kinds if name in mature}
         found = list(standing_still(rows, kinds, self._files))
         for name, own in kinds.items():
@@ -232,20 +234,19 @@ class Judge:
                 found.append(Notice("covariate", text.removeprefix(MOVED), data))
         return found
 
-    def _mature_tell(
-        self, trial: TrialRow, window: WindowRow, ledger: Ledger, group: int, mature: frozenset[str]
-    ) -> NewTell:
-        rows, trials = ledger.latest(window.number), ledger.trials(window=window.number)
-        metric = self.told_from(trial.role)
-        broken = self.spoiled(window, trials, rows, metric)
+    def _mature_tell(self, trial: TrialRow, look: _Look) -> NewTell:
+        rows, metric = look.rows, self.told_from(trial.role)
+        broken = look.spoiled(metric)
         if broken is not None:
             return NewTell(trial.number, Status.FAILED, cause=broken)
-        pair = twins(trial, trials, group)
+        pair = look.twins(trial)
         # A holdback serves the former incumbent, which is not on trial.
         for twin in pair if trial.role is not Role.HOLDBACK else ():
             if twin.cause.startswith("guardrail"):
                 return NewTell(trial.number, Status.INFEASIBLE, cause=twin.cause)
-            breach = self.guard.breach(twin, rows, ledger) or self.guard.unseen(twin, rows, metric, mature)
+            breach = self.guard.breach(twin, rows, look.ledger) or self.guard.unseen(
+                twin, rows, metric, look.mature
+            )
             if breach is not None:
                 cause = breach if len(pair) == 1 else with_arm(breach, twin)
                 return NewTell(trial.number, Status.INFEASIBLE, cause=cause)
@@ -254,6 +255,46 @@ class Judge:
         except MetricError as error:
             return NewTell(trial.number, Status.FAILED, cause=f"{error.where or metric}: {error.what}")
         return NewTell(trial.number, Status.OK, value=found.value, se=found.se, used=used)
+
+
+class _Look:
+    """What is known of one window, read once for all its trials, and not before it is needed."""
+
+    def __init__(self, judge: Judge, window: WindowRow, ledger: Ledger, group: int) -> None:
+        self.judge, self.window, self.ledger, self.group = judge, window, ledger, group
+        self._spoiled: dict[str, str | None] = {}
+
+    @cached_property
+    def mature(self) -> frozenset[str]:
+        return self.judge.matured(self.window, self.ledger)
+
+    @cached_property
+    def trials(self) -> list[TrialRow]:
+        return self.ledger.trials(window=self.window.number)
+
+    @cached_property
+    def rows(self) -> Newest:
+        return Newest(self.ledger.latest(self.window.number))
+
+    def spoiled(self, metric: str) -> str | None:
+        """As of :meth:`Judge.spoiled`."""
+        if metric not in self._spoiled:
+            self._spoiled[metric] = self.judge.spoiled(self.window, self.trials, self.rows, metric)
+        return self._spoiled[metric]
+
+    @cached_property
+    def _pairs(self) -> Mapping[int, list[TrialRow]]:
+        found: dict[int, list[TrialRow]] = {}
+        for trial in self.trials if self.group > 1 else ():
+            if trial.candidate is not None:
+                found.setdefault(trial.candidate // self.group, []).append(trial)
+        return found
+
+    def twins(self, trial: TrialRow) -> Sequence[TrialRow]:
+        """As of :func:`blackopt.runner.guard.twins`."""
+        if trial.candidate is None or self.group < 2:
+            return [trial]
+        return twins(trial, self._pairs[trial.candidate // self.group], self.group)
 
 
 def maturity_of(metric: MetricSpec) -> Maturity:

@@ -2,19 +2,20 @@
 
 Resuming is: newest snapshot, then every ask and every tell that came after it, interleaved as they were. Each
 replayed candidate is compared with the recorded one. Where they differ (another numpy, another processor) the
-recorded vector is what production saw, so it is what the optimizer is told about.
+recorded vector is what production saw, so it is what the optimizer is told about. Of candidates by key the
+key is compared, and of each version the centre.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from blackopt.ledger import Driver, Ledger, dump_state, load_state
 from blackopt.ledger.rows import NewTell, NewTrial, TellRow, TrialRow
 from blackopt.protocols import Optimizer, OptimizerOptions
+from blackopt.runner.centres import Centres, vector_sha
 from blackopt.space import Space
-from blackopt.types import Candidate, Evaluation, Role, State, Status, Vector
+from blackopt.types import Candidate, Evaluation, KeyedCandidate, Role, State, Status, Vector
 
 SNAPSHOT_EVERY = 500
 """Tells between two snapshots: replaying this many takes well under a second for every optimizer."""
@@ -33,11 +34,6 @@ def optimizer_maker(
     return make
 
 
-def vector_sha(vector: Vector) -> str:
-    """Hex sha256 of the little-endian float64 bytes."""
-    return hashlib.sha256(vector.astype("<f8").tobytes()).hexdigest()
-
-
 class Learner:
     """An optimizer that is restored from a ledger and follows it.
 
@@ -47,16 +43,24 @@ class Learner:
         applied: sequence number of the last tell it was given.
         asked: how many candidates it has drawn.
         diverged: trials whose replayed candidate differs from the recorded one.
+        moved: versions whose replayed centre differs from the one that keys in traffic are relative to.
+
+    Args:
+        make: builds the optimizer.
+        maximize: its losses are the negative of what is told.
+        centres: of a campaign whose candidates are keys.
     """
 
-    def __init__(self, make: MakeOptimizer, *, maximize: bool) -> None:
-        self._make, self._sign = make, -1.0 if maximize else 1.0
+    def __init__(self, make: MakeOptimizer, *, maximize: bool, centres: Centres | None = None) -> None:
+        self._make, self._sign, self.centres = make, -1.0 if maximize else 1.0, centres
         self.optimizer = make(None)
         self.version = self.optimizer.version
         self.applied = 0
         self.asked = 0
         self.diverged: list[int] = []
-        self._recorded: dict[int, Vector] = {}
+        self.moved: list[int] = []
+        self._recorded: dict[int, TrialRow] = {}
+        self._published: dict[int, str] = {}
         self._snapshot_at = 0
 
     def restore(self, ledger: Ledger) -> None:
@@ -65,6 +69,7 @@ class Learner:
         if snapshot is not None:
             self.optimizer = self._make(load_state(snapshot.state))
             self.applied, self.asked, self._snapshot_at = snapshot.tell_seq, snapshot.asked, snapshot.tell_seq
+        self._published = {row.version: row.vector_sha for row in ledger.centres()}
         tells = iter(ledger.tells(after=self.applied))
         trials = [
             t for t in ledger.trials(role=Role.SEARCH, first=self.asked) if (t.candidate or 0) >= self.asked
@@ -132,8 +137,15 @@ class Learner:
             role=Role.SEARCH,
             version=candidate.version,
             told_before=self.applied,
-            vector=candidate.vector,
+            vector=None if self.centres else candidate.vector,
+            key=self._key(candidate) if self.centres else None,
         )
+
+    @staticmethod
+    def _key(candidate: Candidate) -> bytes:
+        if not isinstance(candidate, KeyedCandidate):
+            raise TypeError(f"candidate {candidate.number} is no key, and an earlier one was")
+        return candidate.key
 
     def _apply_until(self, seq: int, tells: Iterator[TellRow]) -> None:
         batch: list[TellRow] = []
@@ -144,14 +156,25 @@ class Learner:
     def _replay(self, trial: TrialRow) -> None:
         [candidate] = self.optimizer.ask(1)
         self.asked += 1
-        if vector_sha(candidate.vector) != trial.vector_sha:
+        if trial.keyed:
+            same = self._key(candidate) == trial.body
+            published = self._published.pop(candidate.version, None)
+            if published not in (None, vector_sha(self.recommend())):
+                self.moved.append(candidate.version)
+        else:
+            same = vector_sha(candidate.vector) == trial.vector_sha
+        if not same:
             self.diverged.append(trial.number)
-            self._recorded[candidate.number] = trial.vector
+            self._recorded[candidate.number] = trial
 
     def _evaluation(self, tell: TellRow) -> Evaluation:
         if tell.candidate is None:
             raise RuntimeError(f"search trial {tell.trial} has no candidate")
-        vector = self._recorded.pop(tell.candidate, None)
+        recorded, vector = self._recorded.pop(tell.candidate, None), None
+        if recorded is not None:
+            vector = recorded.vector if self.centres is None else self.centres.vector(recorded.body)
+            if vector is None:  # nobody can say any more what was tried
+                return Evaluation(tell.candidate, None, status=Status.VOID)
         if tell.status is not Status.OK or tell.value is None:
             return Evaluation(tell.candidate, None, status=tell.status, vector=vector)
         return Evaluation(tell.candidate, self._sign * tell.value, se=tell.se, vector=vector)

@@ -82,6 +82,11 @@ class Runner:
             self.driver.note("replay_divergence", {"trials": trials}, at_us=now_us)
             text = f"{len(trials)} candidates differ from this machine's arithmetic: the recorded ones stand"
             self.notify(Notice("divergence", text, {"trials": trials}))
+        if self.learner.moved:
+            versions = self.learner.moved
+            self.driver.note("replay_divergence", {"centres": versions}, at_us=now_us)
+            text = f"{len(versions)} centres differ from this machine's arithmetic: the published ones stand"
+            self.notify(Notice("divergence", text, {"centres": versions}))
         mode = self.driver.ledger.campaign.mode
         if mode in (Mode.PAUSED, Mode.STOPPED):
             if not resume:

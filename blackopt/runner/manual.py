@@ -42,7 +42,8 @@ def ask(parts: Parts, ledger: Ledger, n: int) -> list[Asked]:
         learner.restore(ledger)
         trials = learner.ask(n, left.next_number)
         driver.ask(trials, at_us=now_us)
-    return [Asked(trial.number, parts.policy.space.decode(trial.vector)) for trial in trials]
+        asked = [ledger.trial(trial.number) for trial in trials]
+    return [Asked(trial.number, parts.policy.space.decode(trial.vector)) for trial in asked]
 
 
 def tell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,6 +29,21 @@ Notify: TypeAlias = Callable[[Notice], None]
 
 def silent(_notice: Notice) -> None:
     """Nobody watches."""
+
+
+SHOWN = 16
+"""Arms that are told of one by one; more of them in one step are one notice."""
+
+
+def announce(notify: Notify, notices: Sequence[Notice]) -> None:
+    """Tell of what happened to many arms in one step: a line for each, or one for all of them."""
+    if len(notices) <= SHOWN:
+        for notice in notices:
+            notify(notice)
+        return
+    first, last = notices[0], notices[-1]
+    text = f"{len(notices)} arms: {first.text} ... {last.text}"
+    notify(Notice(first.kind, text, {"arms": len(notices)}))
 
 
 @dataclass

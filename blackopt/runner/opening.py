@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from blackopt.campaign import CampaignSpec, Schedule, TrafficSpec
 from blackopt.campaign.units import whole_weeks
 from blackopt.ledger import Driver
-from blackopt.ledger.rows import NewTrial, WindowRow
+from blackopt.ledger.rows import CentreRow, NewTrial, WindowRow
 from blackopt.runner.budget import Left
 from blackopt.runner.hours import opens_us
 from blackopt.runner.learner import Learner
@@ -88,7 +88,15 @@ class Opening:
             replace(trial, window=number, slice=part, deadline_us=deadline_us)
             for trial, part in zip(trials, slices, strict=True)
         ]
-        self.driver.ask(placed, window=window, at_us=now_us)
+        self.driver.ask(placed, window=window, centre=self._centre(placed[0]), at_us=now_us)
         arms = f"{len(placed)} arm{'s' if len(placed) > 1 else ''}"
         data = {"window": number, "arms": len(placed)}
         self.notify(Notice("asked", f"window {number}: {role}, {arms}", data))
+
+    def _centre(self, trial: NewTrial) -> CentreRow | None:
+        """What the keys that were drawn now are relative to, in the store before their trials are written."""
+        centres = self.learner.centres
+        if centres is None or trial.key is None:
+            return None
+        recorded = next((row for row in self.driver.ledger.centres() if row.version == trial.version), None)
+        return centres.published(trial.version, self.learner.recommend(), recorded)

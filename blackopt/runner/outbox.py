@@ -6,9 +6,10 @@ with the same key, in this process or the next.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from blackopt.campaign import CampaignSpec, Schedule
 from blackopt.errors import Fenced, OutcomeUnknown, RetriableError
@@ -26,14 +27,19 @@ from blackopt.ledger.rows import (
 )
 from blackopt.protocols import Policy, Target
 from blackopt.runner.backoff import next_attempt_us
-from blackopt.runner.notices import Notice, Notify, Troubles
-from blackopt.types import Adopt, Outcome, Placement, Push, Receipt, Slice, Withdraw
+from blackopt.runner.centres import Centres
+from blackopt.runner.notices import Notice, Notify, Troubles, announce
+from blackopt.types import Adopt, Artifact, Outcome, Placement, Push, Receipt, Slice, Vector, Withdraw
 
 Windows = Mapping[int, WindowRow]
 
 OPEN = tuple(state for state in TrialState if state is not TrialState.TOLD)
 """States of a trial that production may still hear of."""
 
+
+PARTS = 32
+"""The orders of one step are written in about so many transactions: a process that dies now and then gets on,
+and sends a small part of them again."""
 
 _UNANSWERED = (PushState.PENDING, PushState.UNKNOWN)
 
@@ -72,41 +78,54 @@ class Outbox:
     target: Target
     notify: Notify
     troubles: Troubles
+    centres: Centres | None = None
 
     def __post_init__(self) -> None:
         self.ledger = self.driver.ledger
 
     def push(self, windows: Windows, now_us: int) -> None:
         """Intend what was asked, send what is due, renew what is about to lapse."""
-        for trial in self.ledger.trials(states=[TrialState.ASKED]):
-            body = self.policy.render(trial.vector).body
-            self.driver.intend(trial.number, body_sha=hashlib.sha256(body).hexdigest(), at_us=now_us)
-        for push in self._due(PushKind.APPLY, now_us):
-            trial = self.ledger.trial(push.trial)
-            if trial.state is TrialState.PUSHING:
-                self._send(push, trial, window_of(trial, windows), now_us)
-        for trial in self.ledger.trials(states=[TrialState.LIVE]):
-            window = window_of(trial, windows)
-            renew_us = self.renew_us(trial, window)
-            if renew_us is not None and now_us >= renew_us:
-                self._renew(trial, window, now_us)
+        asked = self.ledger.trials(states=[TrialState.ASKED])
+        if asked:
+            self.driver.intend({t.number: self.rendered(t).sha256 for t in asked}, at_us=now_us)
+        pushing = {trial.number: trial for trial in self.ledger.trials(states=[TrialState.PUSHING])}
+        due = self._due(PushKind.APPLY, now_us)
+        with self._answers(PushKind.APPLY, len(due), now_us) as answers:
+            for push in due:
+                if push.trial in pushing:
+                    self._send(push, pushing[push.trial], windows, answers, now_us)
+        self._renew(
+            [
+                trial
+                for trial in self.ledger.trials(states=[TrialState.LIVE])
+                if (renew_us := self.renew_us(trial, window_of(trial, windows))) is not None
+                and now_us >= renew_us
+            ],
+            windows,
+            now_us,
+        )
 
     def withdraw(self, windows: Windows, now_us: int) -> None:
         """Send the withdrawals that are due; a lease that has ended makes one true without an answer."""
-        for push in self._due(PushKind.WITHDRAW, now_us):
-            trial = self.ledger.trial(push.trial)
-            try:
-                self._withdraw(push.key, trial.number, trial.arm)
-            except RetriableError as error:
-                # The module stops by itself when the lease ends, and never starts again after it.
-                lease_us = trial.lease_until_us or window_of(trial, windows).end_us + self.schedule.lease
-                if now_us < lease_us:
-                    self._again(push, error, now_us)
-                    continue
-                self.driver.withdrawn([trial.number], lapsed=True, at_us=now_us)
-            else:
-                self.driver.withdrawn([trial.number], at_us=now_us)
-            self.notify(Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number}))
+        leaving = {trial.number: trial for trial in self.ledger.trials(states=[TrialState.WITHDRAWING])}
+        due = self._due(PushKind.WITHDRAW, now_us)
+        with self._answers(PushKind.WITHDRAW, len(due), now_us) as answers:
+            for push in due:
+                trial = leaving[push.trial]
+                notice = Notice("withdrawn", f"{trial.arm}: {trial.cause}", {"trial": trial.number})
+                try:
+                    self._withdraw(push.key, trial.number, trial.arm)
+                except RetriableError as error:
+                    answers.write()
+                    # The module stops by itself when the lease ends, and never starts again after it.
+                    lease_us = trial.lease_until_us or window_of(trial, windows).end_us + self.schedule.lease
+                    if now_us < lease_us:
+                        self._again(push, error, now_us)
+                        continue
+                    self.driver.withdrawn([trial.number], lapsed=True, at_us=now_us)
+                    self.notify(notice)
+                else:
+                    answers.add(trial.number, 0, notice)
 
     def adopt(self, now_us: int) -> None:
         """Send the order that makes an incumbent, where it is due; the promotion goes on with its answer."""
@@ -153,9 +172,8 @@ class Outbox:
             self.troubles.add("comparing with production", error)
             return
         served = {arm.trial for arm in live}
-        for trial in self.ledger.trials(states=[TrialState.LIVE]):
-            if trial.number not in served:
-                self._renew(trial, window_of(trial, windows), now_us)
+        lost = [t for t in self.ledger.trials(states=[TrialState.LIVE]) if t.number not in served]
+        self._renew(lost, windows, now_us)
 
     def renew_us(self, trial: TrialRow, window: WindowRow) -> int | None:
         """Two thirds of the lease before its end: two renewals may be lost; None past the window."""
@@ -172,7 +190,7 @@ class Outbox:
         return next((order for order in last if order.state in _UNANSWERED), None)
 
     def _adopt(self, order: IncumbentRow) -> Receipt:
-        artifact = self.policy.render(order.vector)
+        artifact = self.incumbent(order.number, order.vector)
         adopt = Adopt(order.key, self.spec.name, order.number, self.driver.epoch, artifact)
         receipt = self.target.adopt(adopt)
         _check_fence(receipt)
@@ -208,34 +226,60 @@ class Outbox:
     def _due(self, kind: PushKind, now_us: int) -> list[PushRow]:
         return [push for push in self._open() if push.kind is kind and push.next_us <= now_us]
 
-    def _send(self, push: PushRow, trial: TrialRow, window: WindowRow, now_us: int) -> None:
-        order = self._order(trial, window, now_us)
+    def _send(self, push: PushRow, trial: TrialRow, windows: Windows, answers: _Answers, now_us: int) -> None:
+        order = self._order(trial, window_of(trial, windows), now_us)
         try:
             receipt = self.target.push(order)
         except RetriableError as error:
+            answers.write()
             self._again(push, error, now_us)
             return
         _check_fence(receipt)
         if receipt.outcome is Outcome.REFUSED:
+            answers.write()
             self._refused(trial, receipt, now_us)
         else:
-            self.driver.live(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6), at_us=now_us)
-            self.notify(Notice("live", trial.arm, {"trial": trial.number}))
+            notice = Notice("live", trial.arm, {"trial": trial.number})
+            answers.add(trial.number, now_us + round(order.ttl_s * 1e6), notice)
 
-    def _renew(self, trial: TrialRow, window: WindowRow, now_us: int) -> None:
-        if now_us >= window.end_us:
-            return
-        order = self._order(trial, window, now_us)
-        try:
-            receipt = self.target.push(order)
-        except RetriableError as error:
-            self.troubles.add(f"renewing {trial.arm}", error)
-            return
-        _check_fence(receipt)
-        if receipt.outcome is Outcome.REFUSED:
-            self._refused(trial, receipt, now_us)
-        else:
-            self.driver.renewed(trial.number, lease_until_us=now_us + round(order.ttl_s * 1e6))
+    def _renew(self, trials: Sequence[TrialRow], windows: Windows, now_us: int) -> None:
+        leases: dict[int, int] = {}
+        for trial in trials:
+            window = window_of(trial, windows)
+            if now_us >= window.end_us:
+                continue
+            order = self._order(trial, window, now_us)
+            try:
+                receipt = self.target.push(order)
+            except RetriableError as error:
+                self.troubles.add(f"renewing {trial.arm}", error)
+                continue
+            _check_fence(receipt)
+            if receipt.outcome is Outcome.REFUSED:
+                self._refused(trial, receipt, now_us)
+            else:
+                leases[trial.number] = now_us + round(order.ttl_s * 1e6)
+        if leases:  # a process that dies before this renews them once more
+            self.driver.renewed(leases)
+
+    def _answers(self, kind: PushKind, orders: int, now_us: int) -> _Answers:
+        """Where confirmed orders, of so many, are collected, to be written together."""
+
+        def write(leases: Mapping[int, int]) -> None:
+            if kind is PushKind.APPLY:
+                self.driver.live(leases, at_us=now_us)
+            else:
+                self.driver.withdrawn(list(leases), at_us=now_us)
+
+        return _Answers(write, self.notify, batch=max(1, orders // PARTS))
+
+    def rendered(self, trial: TrialRow) -> Artifact:
+        """What is sent for a trial, the same every time."""
+        return self.policy.render(trial.vector) if self.centres is None else self.centres.artifact(trial)
+
+    def incumbent(self, number: int, vector: Vector) -> Artifact:
+        """What is sent to make a vector the incumbent of this number."""
+        return self.policy.render(vector) if self.centres is None else self.centres.adopted(number, vector)
 
     def _refused(self, trial: TrialRow, receipt: Receipt, now_us: int) -> None:
         self.driver.close([trial.number], cause=f"refused: {receipt.detail}", at_us=now_us)
@@ -255,7 +299,7 @@ class Outbox:
             arm=trial.arm,
             epoch=self.driver.epoch,
             ttl_s=min(self.schedule.lease, window.end_us - now_us) / 1e6,
-            artifact=self.policy.render(trial.vector),
+            artifact=self.rendered(trial),
             placement=Placement(window.number, window.salt, trial.slice or Slice(0, 0), window.control),
         )
 
@@ -267,6 +311,42 @@ class Outbox:
             push.trial, push.kind, unknown=unknown, next_us=next_us, detail=error.what, at_us=now_us
         )
         self.troubles.add(f"{push.kind} of t{push.trial}", error)
+
+
+class _Answers:
+    """Confirmed orders that are not in the ledger yet, in their order.
+
+    What is lost with the process is sent again, and recognised by its key. Whatever else is written of an
+    order is written after them, so that the chain is in the order of the orders.
+    """
+
+    def __init__(self, write: Callable[[Mapping[int, int]], None], notify: Notify, *, batch: int) -> None:
+        self._write, self._notify, self._batch = write, notify, batch
+        self._leases: dict[int, int] = {}
+        self._notices: list[Notice] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.write()
+            announce(self._notify, self._notices)
+
+    def add(self, trial: int, lease_until_us: int, notice: Notice) -> None:
+        """One more; a batch that is full is written."""
+        self._leases[trial] = lease_until_us
+        self._notices.append(notice)
+        if len(self._leases) >= self._batch:
+            self.write()
+
+    def write(self) -> None:
+        """Write what has been collected, as one transaction."""
+        if self._leases:
+            leases, self._leases = self._leases, {}
+            self._write(leases)
 
 
 def _check_fence(receipt: Receipt) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from blackopt.campaign import CampaignSpec
 from blackopt.errors import RetriableError
@@ -19,7 +20,8 @@ from blackopt.protocols import Policy, Source, Target
 from blackopt.runner.guard import twins, with_arm
 from blackopt.runner.judge import Judge
 from blackopt.runner.learner import Learner
-from blackopt.runner.notices import Notice, Notify, Troubles
+from blackopt.runner.newest import Newest
+from blackopt.runner.notices import Notice, Notify, Troubles, announce
 from blackopt.runner.opening import Opening
 from blackopt.runner.outbox import OPEN, Outbox, window_of
 from blackopt.runner.promoting import Promoter
@@ -59,7 +61,14 @@ class ProductionLane:
         self.schedule, self.traffic, self.measure = self.spec.schedule, self.spec.traffic, self.spec.measure
         self.trouble = Troubles(self.notify)
         self.outbox = Outbox(
-            self.spec, self.schedule, self.driver, self.policy, self.target, self.notify, self.trouble
+            self.spec,
+            self.schedule,
+            self.driver,
+            self.policy,
+            self.target,
+            self.notify,
+            self.trouble,
+            self.learner.centres,
         )
         self.opening = Opening(self.spec, self.schedule, self.traffic, self.driver, self.learner, self.notify)
         self.promoter = Promoter(
@@ -94,6 +103,7 @@ class ProductionLane:
         """Once a process: bring production and ledger in step."""
         if edited := self.promoter.edited():
             self.notify(Notice("promotion", edited))
+        self._collect()
         self.outbox.reconcile(self._windows(), now_us)
 
     @property
@@ -159,6 +169,7 @@ class ProductionLane:
 
     def _poll_window(self, window: WindowRow, now_us: int) -> None:
         arms = (CONTROL, *(t.arm for t in self.ledger.trials(window=window.number)))
+        asked = frozenset(arms)
         query = Query(
             campaign=self.spec.name,
             window=window.number,
@@ -180,7 +191,7 @@ class ProductionLane:
                     text = f"window {window.number}: set aside {aside}"
                     self.notify(Notice("readings", text, {"window": window.number}))
                 for r in readings:
-                    if r.window != window.number or r.arm not in arms:
+                    if r.window != window.number or r.arm not in asked:
                         continue  # set aside by the ledger: it says nothing about this window
                     arm_marks = known.setdefault(r.metric, {})
                     # What the ledger rejects says nothing of any time: alone, it holds its arm back.
@@ -208,7 +219,8 @@ class ProductionLane:
     def _guard(self, now_us: int) -> None:
         # A holdback serves the former incumbent: what it may prove is harm of the one beside it.
         trials = [t for t in self.ledger.trials(states=IN_TRAFFIC) if t.role is not Role.HOLDBACK]
-        latest = {number: self.ledger.latest(number) for number in {trial.window or 0 for trial in trials}}
+        numbers = {trial.window or 0 for trial in trials}
+        latest = {number: Newest(self.ledger.latest(number)) for number in numbers}
         guard, closed = self.judge.guard, set[int]()
         for trial in trials:
             rows = latest[trial.window or 0]
@@ -245,27 +257,35 @@ class ProductionLane:
     # -- tell ------------------------------------------------------------------------------------------------
 
     def _tell(self, windows: dict[int, WindowRow], now_us: int) -> None:
+        group, awaiting = self.learner.optimizer.group, self.ledger.trials(states=[TrialState.AWAITING])
         tells: list[NewTell] = []
-        for trial in self.ledger.trials(states=[TrialState.AWAITING]):
-            window = window_of(trial, windows)
-            group = self.learner.optimizer.group
-            tell = self.judge.verdict(trial, window, self.ledger, now_us, group=group)
-            if tell is not None:
-                tells.append(tell)
+        told: list[int] = []
+        for number, mine in groupby(
+            awaiting, key=lambda trial: trial.window or 0
+        ):  # numbered window by window
+            found = self.judge.verdicts(list(mine), windows[number], self.ledger, now_us, group=group)
+            tells += found
+            told += [number] if found else []
         if tells:
             self._told(tells, now_us)
-        for number in sorted({self.ledger.trial(tell.trial).window or 0 for tell in tells}):
+        for number in told:
             for notice in self.judge.alarms(windows[number], self.ledger):
                 self.notify(notice)
 
     def _told(self, tells: Sequence[NewTell], now_us: int) -> None:
         rows = self.learner.commit(self.driver, tells, now_us)
-        for row, tell in zip(rows, tells, strict=True):
-            self.notify(self.judge.told(row, tell.cause))
+        self._collect()
+        told = [self.judge.told(row, tell.cause) for row, tell in zip(rows, tells, strict=True)]
+        announce(self.notify, told)
         breaches = self.spec.budget.breaches
         last = self.ledger.tells(after=max(0, self.learner.applied - breaches))
         if len(last) == breaches and all(row.status is Status.INFEASIBLE for row in last):
             self._pause(f"guardrails withdrew the last {breaches} candidates", now_us)
+
+    def _collect(self) -> None:
+        """Centres that no trial needs any more go; if the process dies before that, when the next starts."""
+        if self.learner.centres is not None:
+            self.learner.centres.collect(self.ledger)
 
     def _pause(self, cause: str, now_us: int) -> None:
         """Nothing new is asked, what is live is withdrawn at once, and a person must look."""

@@ -27,9 +27,11 @@ from blackopt.ledger.rows import (
 from blackopt.metrics.promotion import Ruling
 from blackopt.protocols import Policy
 from blackopt.runner.budget import Left
+from blackopt.runner.centres import vector_sha
 from blackopt.runner.guard import BREACH, SILENT
 from blackopt.runner.judge import Judge
-from blackopt.runner.learner import Learner, vector_sha
+from blackopt.runner.learner import Learner
+from blackopt.runner.newest import Newest
 from blackopt.runner.notices import Notice, Notify
 from blackopt.runner.opening import Opening
 from blackopt.runner.outbox import WORDS, Outbox
@@ -278,7 +280,7 @@ class Promoter:
     def _harm_beside_holdback(self, row: PromotionRow) -> str:
         """The guardrails with the former incumbent in the control's place."""
         for trial in trials_of(self.ledger, row, Role.HOLDBACK):
-            rows = list(_swapped(self.ledger.latest(trial.window or 0), trial.arm))
+            rows = Newest(_swapped(self.ledger.latest(trial.window or 0), trial.arm))
             if breach := self.judge.guard.tested(trial, rows):
                 return f"{breach}, beside the holdback"
         return ""
@@ -293,7 +295,7 @@ class Promoter:
         return True
 
     def _adopt(self, row: PromotionRow, vector: Vector, to: PromotionState, cause: str, now_us: int) -> None:
-        artifact = self.policy.render(vector)
+        artifact = self.outbox.incumbent(len(self.ledger.incumbents()) + 1, vector)
         self.driver.adopt(row.number, vector, artifact_sha=artifact.sha256, to=to, cause=cause, at_us=now_us)
         self.notify(_notice(row, to, cause))
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from blackopt.campaign import CampaignSpec, PromotionSpec
 from blackopt.ledger import Ledger
-from blackopt.ledger.rows import PromotionRow, ReadingRow, TellRow, TrialRow
+from blackopt.ledger.rows import PromotionRow, TellRow, TrialRow
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.guardrails import parse_bound
 from blackopt.metrics.kinds import Stats
@@ -24,6 +24,7 @@ from blackopt.metrics.promotion import (
 )
 from blackopt.runner.guard import events_of
 from blackopt.runner.judge import Judge
+from blackopt.runner.newest import Newest
 from blackopt.types import CONTROL, Estimate, Role, Status
 
 
@@ -131,7 +132,7 @@ def _look(spec: CampaignSpec, judge: Judge, trial: TrialRow, tell: TellRow, ledg
         return trial.cause
     if not tell.se:
         return "its effect has no standard error"
-    rows = ledger.latest(trial.window or 0)
+    rows = Newest(ledger.latest(trial.window or 0))
     try:
         compared = {g.metric: _compared(judge, g.metric, trial, rows) for g in spec.guardrails}
     except MetricError as error:
@@ -139,11 +140,10 @@ def _look(spec: CampaignSpec, judge: Judge, trial: TrialRow, tell: TellRow, ledg
     return Look(Estimate(tell.value, tell.se, 0.0), compared)
 
 
-def _compared(judge: Judge, metric: str, trial: TrialRow, rows: Sequence[ReadingRow]) -> GuardrailLook:
+def _compared(judge: Judge, metric: str, trial: TrialRow, rows: Newest) -> GuardrailLook:
     kind = judge.kinds[metric]
     arms: Mapping[str, Stats] = {
-        arm: kind.pool([r.reading.stats for r in rows if (r.reading.metric, r.reading.arm) == (metric, arm)])
-        for arm in (trial.arm, CONTROL)
+        arm: kind.pool([row.reading.stats for row in rows.of(metric, arm)]) for arm in (trial.arm, CONTROL)
     }
     events = events_of(kind, arms[trial.arm])
     return GuardrailLook(

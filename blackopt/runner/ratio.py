@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from blackopt.ledger.rows import ReadingRow, TrialRow, WindowRow
 from blackopt.metrics.kinds import Kind
@@ -39,7 +39,7 @@ def served(window: WindowRow, trials: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def mismatch(
-    window: WindowRow, trials: Sequence[TrialRow], rows: Sequence[ReadingRow], metric: str, kind: Kind
+    window: WindowRow, trials: Sequence[TrialRow], rows: Iterable[ReadingRow], metric: str, kind: Kind
 ) -> str | None:
     """Why no arm of a window may be compared, or None.
 

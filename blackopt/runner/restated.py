@@ -16,6 +16,7 @@ from blackopt.ledger.rows import Disposition, ReadingRow, TellRow, TrialRow, Tri
 from blackopt.metrics.errors import MetricError
 from blackopt.metrics.surrogate import Fit, Pair, fit
 from blackopt.runner.judge import Judge
+from blackopt.runner.newest import Newest
 from blackopt.runner.wording import per_cent
 from blackopt.types import CONTROL, Estimate, Reading, Role, Status
 
@@ -45,7 +46,7 @@ class Known:
     surrogate: Estimate | None = None
 
 
-def newest(ledger: Ledger, window: int) -> list[ReadingRow]:
+def newest(ledger: Ledger, window: int) -> Newest:
     """The newest revision per (metric, arm, cohort), late ones as well."""
     rows = {_place(row.reading): row for row in ledger.latest(window)}
     for found in ledger.db.query(_LATE, [window]):
@@ -62,7 +63,7 @@ def newest(ledger: Ledger, window: int) -> list[ReadingRow]:
             rows[_place(reading)] = ReadingRow(
                 found["id"], reading, found["trial"], found["received_us"], Disposition.LATE
             )
-    return [rows[place] for place in sorted(rows)]
+    return Newest(rows[place] for place in sorted(rows))
 
 
 def known(
@@ -78,7 +79,7 @@ def known(
     found: dict[int, Known] = {}
     for number, mine in by_window.items():
         rows = newest(ledger, number)
-        matured = judge.has_matured(judge.objective.metric, windows[number], ledger)
+        matured = judge.objective.metric in judge.matured(windows[number], ledger)
         for trial in mine:
             of_trial = _of_trial(judge, trial, told.get(trial.number), rows, matured=matured)
             if of_trial != Known():
@@ -121,15 +122,13 @@ def calibrated(judge: Judge, found: Fit | None) -> str | None:
     return f"surrogate {declared.metric}: {slope}; {since}"
 
 
-def _of_trial(
-    judge: Judge, trial: TrialRow, tell: TellRow | None, rows: Sequence[ReadingRow], *, matured: bool
-) -> Known:
+def _of_trial(judge: Judge, trial: TrialRow, tell: TellRow | None, rows: Newest, *, matured: bool) -> Known:
     if tell is None:
         waits = trial.state is not TrialState.ASKED and not trial.cause.startswith("guardrail")
         return Known(so_far=_value(judge, rows, trial)) if waits else Known()
     if tell.status is not Status.OK or tell.value is None:
         return Known()
-    now = _value(judge, rows, trial) if _changed(rows, tell, trial.arm) else None
+    now = _value(judge, rows, trial) if _changed(judge, rows, tell, trial.arm) else None
     if now is not None and math.isclose(now.value, tell.value, rel_tol=_SAME, abs_tol=_SAME * (tell.se or 0)):
         now = None
     if judge.surrogate is None or trial.role is not Role.SEARCH:
@@ -141,19 +140,24 @@ def _of_trial(
     )
 
 
-def _changed(rows: Sequence[ReadingRow], tell: TellRow, arm: str) -> bool:
+def _changed(judge: Judge, rows: Newest, tell: TellRow, arm: str) -> bool:
     """Whether anything that bears on a trial came after it was told."""
-    return any(row.received_us > tell.at_us and row.reading.arm in (arm, CONTROL) for row in rows)
+    return any(
+        row.received_us > tell.at_us
+        for name in judge.metrics
+        for bears in (arm, CONTROL)
+        for row in rows.of(name, bears)
+    )
 
 
-def _value(judge: Judge, rows: Sequence[ReadingRow], trial: TrialRow) -> Estimate | None:
+def _value(judge: Judge, rows: Newest, trial: TrialRow) -> Estimate | None:
     try:
         return judge.value(rows, trial.role, trial.arm)[0]
     except MetricError:
         return None  # too few units so far, or none
 
 
-def _effect(judge: Judge, rows: Sequence[ReadingRow], metric: str, arm: str) -> Estimate | None:
+def _effect(judge: Judge, rows: Newest, metric: str, arm: str) -> Estimate | None:
     try:
         return judge.effect(rows, metric, arm)[0]
     except MetricError:

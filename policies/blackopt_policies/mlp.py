@@ -85,6 +85,7 @@ class Mlp:
     Attributes:
         space: blocks ``layer1.weights``, ``layer1.bias``, ``layer2.weights`` and so on; the last layer's are
             called ``output.weights`` and ``output.bias``.
+        shapes: of the tensors by these names.
 
     Raises:
         ConfigurationError: the artifact under ``start`` cannot be read or does not fit, or a pattern fits no
@@ -96,11 +97,11 @@ class Mlp:
     def __init__(self, options: MlpOptions, *, base: Path) -> None:
         self._inputs, self._activation = options.inputs, options.activation
         self._normalizer = None if options.normalizer is None else options.normalizer.model_dump()
-        self._shapes = _shapes(options.sizes)
+        self.shapes = _shapes(options.sizes)
         path = base / (options.start or "campaign.yaml")
         with configuring(path):
             if options.start is None:
-                self._values = _drawn(self._shapes, options.seed)
+                self._values = _drawn(self.shapes, options.seed)
             else:
                 document = _json(read_file(path))
                 self._values = self._weights(document)
@@ -122,7 +123,7 @@ class Mlp:
         """
         values = self._values | self.tuned.values(vector)
         listed: dict[str, Any] = {}
-        for name, shape in self._shapes.items():
+        for name, shape in self.shapes.items():
             flat, step = shortest(values[name], _DTYPE), shape[-1]
             rows = [flat[at : at + step] for at in range(0, len(flat), step)]
             listed[name] = rows if len(shape) > 1 else flat
@@ -163,11 +164,11 @@ class Mlp:
         for key, mine in (("inputs", self._inputs), ("activation", self._activation)):
             if document[key] != mine:
                 raise UsageError(f"artifact: expected {key} {mine!r}, got {document[key]!r}")
-        layers, count = document["layers"], len(self._shapes) // 2
+        layers, count = document["layers"], len(self.shapes) // 2
         if not isinstance(layers, list) or len(layers) != count:
             raise UsageError(f"artifact: expected {count} layers")
         values = {}
-        for i, (name, shape) in enumerate(self._shapes.items()):
+        for i, (name, shape) in enumerate(self.shapes.items()):
             layer = layers[i // 2]
             if not isinstance(layer, dict) or set(layer) != {"weights", "bias"}:
                 raise UsageError(f"artifact: layers[{i // 2}]: expected an object of weights and bias")

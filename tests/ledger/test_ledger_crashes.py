@@ -204,11 +204,11 @@ class LedgerMachine(RuleBasedStateMachine):
         state = self.states[number]
         steps = {
             TrialState.ASKED: (
-                lambda: self.driver.intend(number, body_sha="b", at_us=self.now()),
+                lambda: self.driver.intend({number: "b"}, at_us=self.now()),
                 TrialState.PUSHING,
             ),
             TrialState.PUSHING: (
-                lambda: self.driver.live(number, lease_until_us=9, at_us=self.now()),
+                lambda: self.driver.live({number: 9}, at_us=self.now()),
                 TrialState.LIVE,
             ),
             TrialState.LIVE: (
@@ -222,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         if state not in steps:
             with pytest.raises(BlackoptError):
-                self.driver.live(number, lease_until_us=1, at_us=self.now())
+                self.driver.live({number: 1}, at_us=self.now())
             return
         step, then = steps[state]
         if self.attempt(fails, step):
@@ -342,8 +342,8 @@ def test_a_killed_and_resumed_run_writes_the_events_of_an_uninterrupted_one(tmp_
         ]
         steps: list[Callable[[Driver], object]] = [
             lambda d: d.ask([new_trial(n) for n in range(3)], at_us=at_us + 1),
-            lambda d: d.intend(0, body_sha="b", at_us=at_us + 2),
-            lambda d: d.live(0, lease_until_us=at_us + 99, at_us=at_us + 3),
+            lambda d: d.intend({0: "b"}, at_us=at_us + 2),
+            lambda d: d.live({0: at_us + 99}, at_us=at_us + 3),
             lambda d: d.ingest("sql", page, at_us=at_us + 4),
             lambda d: d.close([0], cause="over", at_us=at_us + 5),
             lambda d: d.withdrawn([0], lapsed=dies, at_us=at_us + 6),

@@ -35,7 +35,7 @@ def test_a_trial_from_ask_to_tell(driver: Driver, make: object) -> None:
     assert (asked.slice, asked.window, asked.asked_us) == (new.slice, 1, 10)
     assert ledger.windows() == [window]
 
-    push = driver.intend(0, body_sha="b" * 64, at_us=11)
+    [push] = driver.intend({0: "b" * 64}, at_us=11)
     assert push.key == hashlib.sha256(f"{ledger.campaign.uuid}|0|apply".encode()).hexdigest()
     assert ledger.pushes(states=[PushState.PENDING]) == [push]
 
@@ -46,8 +46,8 @@ def test_a_trial_from_ask_to_tell(driver: Driver, make: object) -> None:
         "once unknown, a later certain failure does not undo it"
     )
 
-    driver.live(0, lease_until_us=100, at_us=14)
-    driver.renewed(0, lease_until_us=200)
+    driver.live({0: 100}, at_us=14)
+    driver.renewed({0: 200})
     live = ledger.trial(0)
     assert (live.state, live.live_us, live.lease_until_us) == (TrialState.LIVE, 14, 200)
 
@@ -79,7 +79,7 @@ def test_a_push_that_never_came_through_is_settled(
     driver: Driver, make: object, cause: str, settled: PushState
 ) -> None:
     driver.ask([make.trial(0)], at_us=3)  # type: ignore[attr-defined]
-    driver.intend(0, body_sha="b", at_us=4)
+    driver.intend({0: "b"}, at_us=4)
     driver.close([0], cause=cause, at_us=5)
     driver.withdrawn([0], lapsed=True, at_us=6)
     assert [push.state for push in driver.ledger.pushes()] == [settled, PushState.LAPSED]
@@ -92,8 +92,8 @@ def test_an_order_that_is_settled_or_absent_is_not_retried(driver: Driver, make:
     driver.ask([make.trial(0)], at_us=3)  # type: ignore[attr-defined]
     with pytest.raises(LedgerError, match="no open order"):
         driver.retry(0, PushKind.APPLY, unknown=True, next_us=1, detail="", at_us=4)
-    driver.intend(0, body_sha="b", at_us=4)
-    driver.live(0, lease_until_us=9, at_us=5)
+    driver.intend({0: "b"}, at_us=4)
+    driver.live({0: 9}, at_us=5)
     with pytest.raises(LedgerError, match="no open order"):
         driver.retry(0, PushKind.APPLY, unknown=True, next_us=1, detail="", at_us=6)
 
@@ -125,15 +125,15 @@ def test_steps_out_of_order_change_nothing(driver: Driver, make: object) -> None
     driver.ask([make.trial(0), make.trial(1)], at_us=3)  # type: ignore[attr-defined]
     before = driver.ledger.events()
     for step in (
-        lambda: driver.live(0, lease_until_us=1, at_us=4),
-        lambda: driver.renewed(0, lease_until_us=1),
+        lambda: driver.live({0: 1}, at_us=4),
+        lambda: driver.renewed({0: 1}),
         lambda: driver.close([0], cause="", at_us=4),
         lambda: driver.withdrawn([0], at_us=4),
-        lambda: driver.intend(9, body_sha="", at_us=4),
+        lambda: driver.intend({9: ""}, at_us=4),
     ):
         with pytest.raises(LedgerError, match="needs"):
             step()
-    driver.intend(0, body_sha="", at_us=4)
+    driver.intend({0: ""}, at_us=4)
     with pytest.raises(LedgerError, match="production may still serve it"):
         driver.tell([NewTell(1, Status.VOID), NewTell(0, Status.VOID)], at_us=5)
     assert states(driver.ledger) == ["PUSHING", "ASKED"]
@@ -186,7 +186,7 @@ def test_readings_of_a_tell_are_checked_and_stored_with_it(driver: Driver, make:
 
 def test_counts(driver: Driver, make: object) -> None:
     driver.ask([make.trial(n) for n in range(5)], at_us=3)  # type: ignore[attr-defined]
-    driver.intend(4, body_sha="", at_us=4)
+    driver.intend({4: ""}, at_us=4)
     driver.tell([NewTell(0, Status.OK, 1.0), NewTell(1, Status.VOID), NewTell(2, Status.OK, 2.0)], at_us=5)
     found = {key: count for key, count in driver.ledger.counts().items() if count}
     assert found == {
@@ -352,8 +352,8 @@ def test_an_edited_row_is_named(driver: Driver, make: object, table: str, sql: s
 
 def test_no_event_knows_the_process(driver: Driver, make: object) -> None:
     driver.ask([make.trial(0, window=1)], window=make.window(), at_us=3)  # type: ignore[attr-defined]
-    push = driver.intend(0, body_sha="b", at_us=4)
-    driver.live(0, lease_until_us=123456, at_us=5)
+    [push] = driver.intend({0: "b"}, at_us=4)
+    driver.live({0: 123456}, at_us=5)
     driver.ingest("sql", [make.reading("nobody")], at_us=6)  # type: ignore[attr-defined]
     driver.close([0], cause="over", at_us=7)
     text = repr([event.data for event in driver.ledger.events()])

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from blackopt.errors import LedgerError
 from blackopt.ledger import Driver, Ledger
-from blackopt.ledger.migrations import MIGRATIONS, migrate, statements, version_of
+from blackopt.ledger.migrations import MIGRATIONS, SCHEMA_VERSION, migrate, statements, version_of
 from blackopt.ledger.rows import NewCampaign, NewTrial, PromotionState, PushState, WindowRow
 from blackopt.ledger.sqlite import sqlite3
 from blackopt.types import Role, Slice
@@ -190,7 +190,7 @@ def test_a_ledger_of_the_second_version_learns_the_new_roles(tmp_path: Path) -> 
     conn.execute(insert, (2, 1, "search"))
     with pytest.raises(sqlite3.IntegrityError):
         conn.execute(insert, (3, None, "another"))
-    assert version_of(conn) == 3
+    assert version_of(conn) == SCHEMA_VERSION
     assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     conn.close()
 

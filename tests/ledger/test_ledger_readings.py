@@ -114,7 +114,7 @@ def test_f45_f52_a_told_value_does_not_change_when_the_metric_does(driver: Drive
 
 
 def test_f46_a_reading_before_the_push_is_acknowledged_counts(driver: Driver, make: Any) -> None:
-    driver.intend(0, body_sha="b", at_us=5)
+    driver.intend({0: "b"}, at_us=5)
     assert driver.ingest("sql", [make.reading("t0")], at_us=6) == IngestReport(accepted=1)
 
 

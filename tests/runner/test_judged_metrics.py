@@ -11,6 +11,7 @@ from blackopt.campaign import CampaignSpec, from_mapping
 from blackopt.ledger.rows import Disposition, ReadingRow
 from blackopt.metrics.errors import ImpossibleStatistics, MetricError, TooFewEvents, TooFewUnits
 from blackopt.runner.judge import Judge
+from blackopt.runner.newest import Newest
 from blackopt.types import Reading
 
 
@@ -64,7 +65,7 @@ COV = {"cov_sum": 40.0, "cov_sum_sq": 90.0, "num_cov": 22.0}
 def test_a_declared_metric_has_a_value(
     document: dict[str, Any], metric: dict[str, Any], stats: dict[str, float], value: float
 ) -> None:
-    measured = judge_of(document, **metric).measure(rows(stats, stats), "it", "t0")
+    measured = judge_of(document, **metric).measure(Newest(rows(stats, stats)), "it", "t0")
     assert measured.estimate.value == pytest.approx(value)
     assert measured.estimate.se is not None
     assert measured.used == (1, 2)
@@ -83,5 +84,5 @@ def test_what_keeps_a_metric_from_a_value_is_said_with_its_numbers(document: dic
     ]  # fmt: skip
     for metric, readings, error, said in cases:
         with pytest.raises(error, match=said.replace("(", r"\(")) as caught:
-            judge_of(document, **metric).measure(readings, "it", "t0")
+            judge_of(document, **metric).measure(Newest(readings), "it", "t0")
         assert caught.value.where == "it of t0"

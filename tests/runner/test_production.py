@@ -13,7 +13,7 @@ from blackopt.ledger.rows import Disposition, Mode
 from blackopt.runner.assembly import Parts
 from blackopt.runner.results import Evidence, results
 from blackopt.testing.clock import DAY_US
-from blackopt.types import CONTROL, Reading, Role, Status
+from blackopt.types import CONTROL, Candidate, Reading, Role, Status
 
 UNSUBSCRIBE = {"kind": "proportion", "query": "unused.sql", "window": "1d"}
 
@@ -287,9 +287,7 @@ def test_f62_a_candidate_that_this_machine_would_draw_differently_keeps_its_reco
     drawn = OpenAIES.ask
 
     def other_arithmetic(self: Any, n: int) -> Any:
-        from dataclasses import replace
-
-        return [replace(c, vector=c.vector * (1 - 1e-12)) for c in drawn(self, n)]
+        return [Candidate(c.number, c.version, c.vector * (1 - 1e-12)) for c in drawn(self, n)]
 
     monkeypatch.setattr(OpenAIES, "ask", other_arithmetic)
     with world.process() as runner:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from blackopt.ledger.rows import Disposition, ReadingRow, TrialRow, TrialState, WindowRow
@@ -24,7 +23,8 @@ def trial(number: int, *, live_us: int | None = 5_000_000, cause: str = "window 
         role=Role.SEARCH,
         version=0,
         told_before=0,
-        vector=np.zeros(1),
+        body=bytes(8),
+        keyed=False,
         vector_sha="",
         window=1,
         slice=Slice(lower, lower + 100_000),

@@ -8,6 +8,7 @@ import pytest
 
 from blackopt.ledger import Ledger
 from blackopt.runner.judge import Judge
+from blackopt.runner.newest import Newest
 from blackopt.runner.restated import Known, known, newest
 from blackopt.types import Reading, Status
 
@@ -81,7 +82,7 @@ def test_a_trial_that_is_not_told_shows_what_is_known_so_far(world: Any) -> None
         runner.turn()
         found = seen_in(world, runner)
         assert set(found) == {0, 1, 2, 3}
-        rows = runner.driver.ledger.latest(1)
+        rows = Newest(runner.driver.ledger.latest(1))
         judge = Judge(world.spec)
         for number, beside in found.items():
             assert beside.now is None
