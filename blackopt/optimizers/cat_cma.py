@@ -36,7 +36,7 @@ class CatCMA(CmaesSearch):
     """``use: cat-cma``. An integer with more than 1,000 values is searched as a real one."""
 
     Options: ClassVar[type[OptimizerOptions]] = CatCMAOptions
-    version: ClassVar[str] = f"cat-cma/1 {versions()}"
+    version: ClassVar[str] = f"cat-cma/2 {versions()}"
     stream: ClassVar[str] = "cat-cma"
     least: ClassVar[int] = 1
     memory: ClassVar[tuple[str, ...]] = (

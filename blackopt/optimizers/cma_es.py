@@ -5,11 +5,11 @@ The library wants its generations whole and keeps much of its state in passing. 
 fresh strategy from explicit arrays and numbers, calls its ``tell`` once and reads them back, see
 :mod:`blackopt.optimizers.cma_strategy`.
 
-An update is due when ``population`` informative results are there, from whatever generation. A late one is a
-foreign solution for the present distribution: it is ranked with the others, and its step from the mean is
-shortened to sqrt(n) + 2n / (n + 2) standard deviations where it is longer, as in Hansen, "Injecting external
-solutions into CMA-ES" (2011, arXiv 1110.4181). So every result is used, and none throws the step
-size off by much.
+An update is due when ``population`` informative results are there, from whatever generation. A late one is
+carried along with the mean (:mod:`blackopt.optimizers.carried`), and then a foreign solution for the present
+distribution: it is ranked with the others, and its step from the mean is shortened to sqrt(n) + 2n / (n + 2)
+standard deviations where it is longer, as in Hansen, "Injecting external solutions into CMA-ES" (2011, arXiv
+1110.4181). So every result is used, and none throws the step size off by much.
 
 With ``restarts``, a run ends when the library's termination criteria say so, and the next one begins at the
 start again (:mod:`blackopt.optimizers.cma_restarts`). What still comes from an ended run is not used: it
@@ -28,6 +28,7 @@ from pydantic import Field
 
 from blackopt import noise
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
+from blackopt.optimizers.carried import Origins
 from blackopt.optimizers.cma_restarts import Restarts, Run, following
 from blackopt.optimizers.cma_strategy import Covariance, Distribution, History, Settings, library
 from blackopt.optimizers.shaping import finite
@@ -70,7 +71,7 @@ class CMAES(BaseOptimizer):
     """
 
     Options: ClassVar[type[OptimizerOptions]] = CMAESOptions
-    version: ClassVar[str] = f"cma-es/2 cma/{metadata.version('cma')}"
+    version: ClassVar[str] = f"cma-es/3 cma/{metadata.version('cma')}"
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)
@@ -99,6 +100,7 @@ class CMAES(BaseOptimizer):
         self._ended: list[tuple[float, Vector]] = []  # level and mean of the best run that has ended
         self._pool: list[Result] = []  # informative, and not used yet; vectors are genotypes, see _draw
         self._genotypes: dict[int, Vector] = {}  # of candidates in flight
+        self._origins = Origins()
         self._begin(es)
 
     @property
@@ -145,11 +147,13 @@ class CMAES(BaseOptimizer):
         self._drawing = number
         genotype = np.array(self._strategy.ask(1)[0], dtype=np.float64)
         self._genotypes[number] = genotype
+        self._origins.keep(number, self._distribution.mean)
         return np.array(self._bounds.repair(genotype), dtype=np.float64)
 
     def _learn(self, result: Result) -> None:
         genotype = self._genotypes.pop(result.number)
         if not result.informative or result.version < self._began:
+            self._origins.forget(result.number)
             return
         if result.moved:
             genotype = np.array(self._bounds.inverse(self.space.clip(result.vector)), dtype=np.float64)
@@ -159,10 +163,22 @@ class CMAES(BaseOptimizer):
         if len(self._pool) == self.population:
             self._update()
 
+    def _here(self, result: Result) -> Vector:
+        """(n,) a genotype for the present distribution."""
+        if result.moved or result.version == self._updates:
+            return result.vector.copy()
+        return self._origins.carried(result.number, result.vector, self._distribution.mean)
+
     def _update(self) -> None:
+        """Learn from the pool, and empty it."""
+        pool, self._pool = sorted(self._pool, key=lambda result: result.number), []
+        self._advance(pool)
+        for result in pool:
+            self._origins.forget(result.number)
+
+    def _advance(self, pool: list[Result]) -> None:
         """One generation of the library. Its losses are ranks where runs do not end: infinities and scales no
         longer matter; criteria that end a run need the losses themselves."""
-        pool, self._pool = sorted(self._pool, key=lambda result: result.number), []
         losses = np.array([result.loss for result in pool])
         ends = self._settings.ends
         if not np.any(np.isfinite(losses)) or (not ends and np.all(losses == losses[0])):
@@ -172,7 +188,7 @@ class CMAES(BaseOptimizer):
         foreign = [i for i, result in enumerate(pool) if result.moved or result.version != self._updates]
         es = self._restored()
         with warnings.catch_warnings():
-            es.tell([result.vector.copy() for result in pool], values.tolist(), check_points=foreign)
+            es.tell([self._here(result) for result in pool], values.tolist(), check_points=foreign)
         ended = ends and bool(es.stop())  # before the covariance is decomposed, as in cma.fmin2
         self._distribution = Distribution.read(es, self._settings)
         self._history = History.read(es) if ends else None
@@ -212,6 +228,7 @@ class CMAES(BaseOptimizer):
             "began": self._began,
             "ended": [{"level": level, "mean": mean} for level, mean in self._ended],
             "pool": dump_results(self._pool, self.space.size),
+            "origins": self._origins.dump(self.space.size),
             # in the order of those pending
             "genotypes": stack(list(self._genotypes.values()), self.space.size),
         }
@@ -223,6 +240,7 @@ class CMAES(BaseOptimizer):
         self._medians = memory["medians"].tolist()
         self._ended = [(run["level"], run["mean"]) for run in memory["ended"]]
         self._pool = load_results(memory["pool"])
+        self._origins = Origins.load(memory["origins"])
         self._genotypes = dict(zip(self._pending, memory["genotypes"], strict=True))
         self._strategy = self._restored()
 

@@ -6,10 +6,11 @@ draws keyed noise, so a candidate depends on its number and on the distribution 
 changes is named (:attr:`CmaesSearch.memory`), dumped as arrays and numbers, and put back into a strategy that
 was built afresh.
 
-An update is due when ``population`` informative results are there, from whatever generation. A late one is a
-foreign solution for the present distribution: it is ranked with the others, and its step from the mean is
-shortened to sqrt(n) + 2n / (n + 2) standard deviations where it is longer (Hansen, "Injecting external
-solutions into CMA-ES", 2011, arXiv 1110.4181).
+An update is due when ``population`` informative results are there, from whatever generation. A late one is
+carried along with the mean (:mod:`blackopt.optimizers.carried`), and then a foreign solution for the present
+distribution: it is ranked with the others, and its step from the mean is shortened to sqrt(n) + 2n / (n + 2)
+standard deviations where it is longer (Hansen, "Injecting external solutions into CMA-ES", 2011, arXiv
+1110.4181).
 
 A distribution that rounding has spoilt, by a condition number above 1e14 or standard deviations below 1e-9,
 begins anew at its mean, with the first spread.
@@ -30,6 +31,7 @@ from pydantic import Field
 from blackopt import noise
 from blackopt.errors import UsageError
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
+from blackopt.optimizers.carried import Origins
 from blackopt.optimizers.directions import shortened
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import State, Vector
@@ -124,6 +126,7 @@ class CmaesSearch(BaseOptimizer):
         self.population = int(self._strategy.population_size)
         self._pool: list[Result] = []  # informative, and not used yet; vectors are genotypes
         self._genotypes: dict[int, Vector] = {}  # of candidates in flight
+        self._origins = Origins()
 
     # ------------------------------------------------------------------ the algorithm
 
@@ -168,11 +171,14 @@ class CmaesSearch(BaseOptimizer):
         self._noise.begin(number)
         vector, genotype = self._sample()
         self._genotypes[number] = genotype
+        if (gaussian := self._gaussian()) is not None:
+            self._origins.keep(number, gaussian[0].copy())  # the library moves its mean in place
         return vector
 
     def _learn(self, result: Result) -> None:
         genotype = self._genotypes.pop(result.number)
         if not result.informative:
+            self._origins.forget(result.number)
             return
         if result.moved:
             genotype = self._genotype(self.space.clip(result.vector))
@@ -183,8 +189,14 @@ class CmaesSearch(BaseOptimizer):
             self._update()
 
     def _update(self) -> None:
-        """One generation of the library."""
+        """Learn from the pool, and empty it."""
         pool, self._pool = sorted(self._pool, key=lambda result: result.number), []
+        self._advance(pool)
+        for result in pool:
+            self._origins.forget(result.number)
+
+    def _advance(self, pool: list[Result]) -> None:
+        """One generation of the library."""
         losses = np.array([result.loss for result in pool])
         if np.all(losses == losses[0]):  # nothing can be selected: a drift by chance would look like progress
             return
@@ -199,17 +211,22 @@ class CmaesSearch(BaseOptimizer):
             self._strategy = self._built(after if np.all(np.isfinite(after)) else centre)
 
     def _near(self, result: Result) -> Result:
-        """A result from elsewhere, no further from the mean than the distribution would draw."""
+        """A result from elsewhere, carried along with the mean, no further from it than the distribution
+        would draw."""
         if (gaussian := self._gaussian()) is None:
             return result
         mean, scale = gaussian
-        d, offset = mean.size, result.vector[: mean.size] - mean
+        d = mean.size
+        point = result.vector[:d]
+        if not result.moved:
+            point = self._origins.carried(result.number, point, mean)
+        offset = point - mean
         solved = np.linalg.solve(scale, offset) if scale.ndim == 2 else offset / scale
         z: Vector = np.asarray(solved, dtype=np.float64)
         short = shortened(z)
-        if np.array_equal(short, z):
-            return result
-        moved = mean + (scale @ short if scale.ndim == 2 else scale * short)
+        moved = point
+        if not np.array_equal(short, z):
+            moved = mean + (scale @ short if scale.ndim == 2 else scale * short)
         genotype = np.concatenate([moved, result.vector[d:]])
         return Result(result.number, result.version, genotype, result.loss, None, 1.0, result.moved)
 
@@ -252,6 +269,7 @@ class CmaesSearch(BaseOptimizer):
         return {
             "strategy": self._remembered(),
             "pool": dump_results(self._pool, pooled),
+            "origins": self._origins.dump(0 if (gaussian := self._gaussian()) is None else gaussian[0].size),
             "genotypes": stack(genotypes, width),
         }
 
@@ -260,6 +278,7 @@ class CmaesSearch(BaseOptimizer):
             holder, attribute = self._holder(name)
             setattr(holder, attribute, value)
         self._pool = load_results(memory["pool"])
+        self._origins = Origins.load(memory["origins"])
         self._genotypes = dict(zip(self._pending, memory["genotypes"], strict=True))
 
 

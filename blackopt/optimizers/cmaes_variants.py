@@ -36,7 +36,7 @@ class _Coordinates(CmaesSearch):
         return vector
 
     def _solutions(self, pool: list[Result]) -> list[Any]:
-        return [result.vector for result in pool]
+        return [self.space.clip(result.vector) for result in pool]  # carried along, one may lie outside
 
     def _centre(self) -> Vector:
         return np.array(self._strategy.mean)  # a copy: the library updates it in place
@@ -57,7 +57,7 @@ class LRACMAES(_Coordinates):
     """
 
     Options: ClassVar[type[OptimizerOptions]] = LRACMAESOptions
-    version: ClassVar[str] = f"cma-es-lra/1 {versions()}"
+    version: ClassVar[str] = f"cma-es-lra/2 {versions()}"
     stream: ClassVar[str] = "cma-es-lra"
     memory: ClassVar[tuple[str, ...]] = (
         *_FULL, "_Emean", "_ESigma", "_Vmean", "_VSigma", "_eta_mean", "_eta_Sigma",
@@ -82,7 +82,7 @@ class SepCMAES(_Coordinates):
     simple modification in CMA-ES achieving linear time and space complexity" (PPSN 2008)."""
 
     Options: ClassVar[type[OptimizerOptions]] = SepCMAESOptions
-    version: ClassVar[str] = f"sep-cma-es/1 {versions()}"
+    version: ClassVar[str] = f"sep-cma-es/2 {versions()}"
     stream: ClassVar[str] = "sep-cma-es"
     memory: ClassVar[tuple[str, ...]] = ("_mean", "_sigma", "_C", "_D", "_p_sigma", "_pc", "_g")
 
@@ -112,7 +112,7 @@ class MarginCMAES(_Coordinates):
     """
 
     Options: ClassVar[type[OptimizerOptions]] = MarginCMAESOptions
-    version: ClassVar[str] = f"cma-es-margin/1 {versions()}"
+    version: ClassVar[str] = f"cma-es-margin/2 {versions()}"
     stream: ClassVar[str] = "cma-es-margin"
     memory: ClassVar[tuple[str, ...]] = (*(f"_cma.{name}" for name in _FULL), "_A")
 
