@@ -15,6 +15,10 @@ machine takes for the least that this could be: 128 fused saxpy of BLAS over the
 table, block by block, or a copy and an addition of arrays. The fastest of a few repetitions counts; medians
 over the seeds. Sums of normal numbers are left out beyond a million numbers, too.
 
+The third table has what directions from a table look like: the averages of their mean times the root of n, of
+their variance and kurtosis (0, 1, 3), then standard deviation, kurtosis and largest size of the cosines of
+all pairs of 16 a seed, times the root of n (1, 3, and 3 to 4), where a table that is shared would show.
+
 Exits with 1 if what must be exact is not, or an error is larger than
 documented.
 """
@@ -40,8 +44,8 @@ from blackopt.artifacts.compression import Codec, compress, expand
 from blackopt.artifacts.delta import Base, apply, float16, full, int8, sparse
 from blackopt.artifacts.fold import fold
 from blackopt.artifacts.keyed import Keyed, perturb
-from blackopt.artifacts.portable import Kind
-from blackopt.artifacts.table import BLOCK, places, table
+from blackopt.artifacts.portable import Kind, draw
+from blackopt.artifacts.table import BLOCK, LENGTH, places, table
 from blackopt.types import Artifact
 
 Floats = NDArray[np.float32]
@@ -52,6 +56,8 @@ WHOLE = (*QUICK, 10_000_000, 100_000_000)
 ZLIB_UP_TO = 1_000_000
 NORMALS_UP_TO = 1_000_000  # beyond, their sum would take most of the run
 DIRECTIONS = 128
+LOOKED_AT = 16
+BEYOND_THE_TABLE = 2 * LENGTH
 NAME = "weights"
 LARGEST_ERROR = {"float16": 2.0**-11, "int8": 0.02}
 """By format, as in docs/artifacts.md; the others are exact."""
@@ -76,6 +82,18 @@ class Work:
     seconds: float
     limit: str
     limit_s: float
+
+
+@dataclass(frozen=True)
+class Look:
+    parameters: int
+    kind: str
+    mean: float
+    variance: float
+    kurtosis: float
+    cosine_deviation: float
+    cosine_kurtosis: float
+    largest_cosine: float
 
 
 def timed(action: Callable[[], T]) -> tuple[float, T]:
@@ -175,6 +193,40 @@ def work(parameters: int, seed: int) -> Iterator[Work]:
         yield Work(parameters, f"sum, {kind.name.lower()}", sum_s, "saxpy", fused_s)
 
 
+def look(parameters: int, kind: Kind, seeds: int) -> Look:
+    """How directions are distributed, and the angles between them, in units of independent normal ones."""
+    means, variances, kurtoses, cosines = [], [], [], []
+    for seed in range(seeds):
+        rows = np.array(
+            [draw(seed, key, parameters, kind=kind, dtype=np.float32) for key in range(LOOKED_AT)]
+        )
+        for row in rows:
+            means.append(row.mean(dtype=np.float64) * np.sqrt(parameters))
+            squares = np.square(row, dtype=np.float64)
+            variances.append(squares.mean())
+            kurtoses.append(np.square(squares).mean())
+        sizes = np.linalg.norm(rows, axis=1)
+        products = (rows @ rows.T / np.outer(sizes, sizes))[np.triu_indices(LOOKED_AT, 1)]
+        cosines.append(products.astype(np.float64) * np.sqrt(parameters))
+    pairs = np.concatenate(cosines)
+    found = (np.mean(means), np.mean(variances), np.mean(kurtoses))
+    scatter = (pairs.std(), (pairs**4).mean() / (pairs**2).mean() ** 2, np.abs(pairs).max())
+    return Look(parameters, kind.name.lower(), *map(float, (*found, *scatter)))
+
+
+def show_looks(looks: list[Look]) -> None:
+    print(
+        f"\n{'parameters':>11}  {'kind':<8}{'mean':>8}{'variance':>10}{'kurtosis':>10}{'cosines: sd':>13}",
+        end="",
+    )
+    print(f"{'kurtosis':>10}{'largest':>9}")
+    for one in looks:
+        print(
+            f"{one.parameters:>11,}  {one.kind:<8}{one.mean:>8.3f}{one.variance:>10.5f}{one.kurtosis:>10.4f}"
+            f"{one.cosine_deviation:>13.3f}{one.cosine_kurtosis:>10.2f}{one.largest_cosine:>9.2f}"
+        )
+
+
 def fastest(action: Callable[[], object], times: int) -> float:
     return min(timed(action)[0] for _ in range(times))
 
@@ -251,8 +303,16 @@ def main() -> int:
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}\n")
     show(rows)
     show_work(works)
+    lengths = QUICK[1:2] if options.quick else (*QUICK[1:], BEYOND_THE_TABLE)
+    kinds = (Kind.NORMAL, Kind.TABLE)
+    looks = [look(n, kind, max(1, options.seeds)) for n in lengths for kind in kinds]
+    show_looks(looks)
     if options.json is not None:
-        found = {"formats": [asdict(row) for row in rows], "work": [asdict(row) for row in works]}
+        found = {
+            "formats": [asdict(row) for row in rows],
+            "work": [asdict(row) for row in works],
+            "directions": [asdict(row) for row in looks],
+        }
         text = json.dumps(found, indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
     wrong = [
