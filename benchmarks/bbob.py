@@ -17,9 +17,10 @@ of K d, as a part of what reaching all targets within d would give:
     mean over problems and targets of  1 - log(max(t, d) / d) / log K,  or 0 where the target is not reached
 
 with t the evaluation that reached it. What is reached is what was evaluated, not what is recommended: there
-is no noise. Restarts are not simulated: a run counts as it is. The standard error of a score is that over
-the instances' means; that of a difference pairs instances. Exits with 1 if ``cma-es`` and ``cma`` differ,
-without restarts or with BIPOP's, by more than both three standard errors and 0.02.
+is no noise. Restarts are not simulated: a run counts as it is. The standard error of a score is over the
+instances' means; that of a difference is over problems, of which both had the same. Exits with 1 if
+``cma-es`` and ``cma`` differ, without restarts or with BIPOP's, by more than both three standard errors and
+0.02.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ GROUPS = {
 SAME = ("cma-es", "cma"), ("cma-es bipop", "cma bipop")
 LARGEST_DIFFERENCE = 0.02
 NOTE = (
-    "One evaluation in flight. The standard error is that over the instances' means, of all functions and "
-    "dimensions. What takes too long is left out where it does: a difference compares only what both ran."
+    "One evaluation in flight. Standard errors are over the instances' means, and those of differences over "
+    "the problems. What takes too long is left out where it does: a difference compares only what both ran."
 )
 
 
@@ -179,7 +180,7 @@ PEERS: dict[str, Callable[[Run], None]] = {
     "scipy DE": noise_peers.differential_evolution,
     "chance": noise_peers.chance,
 }
-LONGEST = {"surrogate": 40_000, "Optuna CMA-ES": 10_000, "Optuna TPE": 2_000}
+LONGEST = {"NGOpt": 500, "surrogate": 40_000, "Optuna CMA-ES": 10_000, "Optuna TPE": 2_000}
 """Evaluations times dimension beyond which one is left out for the time that it takes."""
 
 
@@ -269,8 +270,7 @@ class Difference:
     """Of two optimizers' scores, over the problems that both had.
 
     Attributes:
-        mean: ours less theirs; ``se`` its standard error, over instances with all their functions and
-            dimensions.
+        mean: ours less theirs; ``se`` its standard error, over problems.
     """
 
     ours: str
@@ -287,14 +287,13 @@ class Difference:
 def difference(found: dict[Job, float], ours: str, theirs: str, factor: int) -> Difference | None:
     """Of two optimizers at one budget; None if they share no problem."""
     pairs = [
-        (job, score - found[replace(job, name=theirs)])
+        score - found[replace(job, name=theirs)]
         for job, score in found.items()
         if job.name == ours and job.factor == factor and replace(job, name=theirs) in found
     ]
     if not pairs:
         return None
-    means = list(by_instance(pairs).values())
-    return Difference(ours, theirs, factor, _mean(means), _error(means))
+    return Difference(ours, theirs, factor, _mean(pairs), _error(pairs))
 
 
 def compared(found: dict[Job, float]) -> list[Difference]:
