@@ -6,8 +6,8 @@ the losses at m + nu d and m - nu d.
 
 An update is due when both results of ``directions`` directions have finished, failures among them; a
 direction of which one result says nothing says nothing. How a direction from an older centre takes part is in
-:mod:`blackopt.optimizers.gaussian`. V2 is not here: it normalises the states that a policy sees, and
-states are known where the policy runs.
+:mod:`blackopt.optimizers.gaussian`. V2 is the same to an optimizer: it normalises the states that a policy
+sees, which are known where the policy runs, see :class:`blackopt.serving.mlp.RunningNorm`.
 """
 
 from __future__ import annotations
