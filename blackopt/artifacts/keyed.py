@@ -98,7 +98,7 @@ def perturb(
 
     Each is ``float64(centre) + (sign * sigma) * noise`` in float64, rounded once to the centre's type, so
     that another implementation can be equal to the last bit. Noise of a table over a float32 centre takes
-    float32 throughout, the product rounded, then the sum, which is as fast as memory.
+    float32 throughout, the product rounded, then the sum, which is the fastest.
 
     Args:
         centre: float32 or float64 of any shape, taken row by row.

@@ -1,4 +1,4 @@
-"""Noise from a shared table: as fast as memory, for directions of any length.
+"""Noise from a shared table: read instead of drawn, for directions of any length.
 
 A table of 2^22 normal numbers is made from the seed, once per process. A direction is cut into blocks of
 2^14: block b of a key is the table from a place on that one word of Philox gives, times a sign of that word.
