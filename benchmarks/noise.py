@@ -1,6 +1,6 @@
 """Noisy, late, few: what the recommended point is worth, against other libraries' optimizers.
 
-    python benchmarks/noise.py [--quick] [--set dev|held-back] [--seeds N] [--cells N] [--json FILE]
+    python benchmarks/noise.py [--quick] [--set dev|held-back] [--cells N] [--skip N] [--seeds N] [--json F]
 
 Quadratics, plateaus, bent ridges, retention with binomial noise from arms of unequal size, heavy-tailed
 revenue and a drifting optimum; 5 to 50 parameters, unbounded, bounded or partly integers; 100 to 2,000
@@ -11,6 +11,10 @@ Regret is the loss of the recommendation without noise, as a part of what the st
 configuration at one number of evaluations; its ratio is the geometric mean regret over the seeds, over that
 of the peer that turns out best in this cell. Peers run at their defaults, with the same sigma; where there
 are no bounds, those that need some get five sigma on either side of the start.
+
+With ``--json``, every run is kept in the file as soon as it ends, and runs that the file has are not made
+again: a benchmark that was interrupted goes on, and one with more seeds makes those only. Runs of blackopt's
+optimizers are kept by their version, so a new version is measured anew beside the peers that are there.
 """
 
 from __future__ import annotations
@@ -22,22 +26,38 @@ import multiprocessing
 import os
 import sys
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import Table, write
+
+TITLE = "Noise"
+OWN = "auto"  # whom the classes are shown for
 TIED = 1.15
 LEAST = 1e-4  # regret below which nobody would see a difference
 QUICK = 3
+STATED = 1.96  # standard errors of an interval that holds 95 %
+
+Run = dict[str, Any]
+"""One optimizer on one configuration with one seed: ``optimizer``, ``version`` (of ours), ``configuration``,
+``seed``, and by evaluations ``regret`` and, of those that state one, ``belief``."""
+
+Job = tuple[str, Any, int]
+"""An optimizer, a configuration, a seed."""
 
 
-def one(job: tuple[str, Any, int]) -> tuple[str, str, int, dict[int, float]]:
-    """One optimizer on one configuration with one seed."""
-    from benchmarks.noise_peers import run
+def one(job: Job) -> Run:
+    """Run it."""
+    from benchmarks.noise_peers import run, version
     from benchmarks.noise_problems import Problem
 
     name, configuration, seed = job
-    return name, configuration.name, seed, run(name, Problem(configuration, seed), seed)
+    found = run(name, Problem(configuration, seed), seed)
+    by_text = {key: {str(b): value for b, value in by.items()} for key, by in found.items()}
+    said = {"optimizer": name, "version": version(name), "configuration": configuration.name, "seed": seed}
+    return said | by_text
 
 
 def chosen(options: argparse.Namespace) -> list[Any]:
@@ -51,15 +71,53 @@ def chosen(options: argparse.Namespace) -> list[Any]:
     if options.quick:
         small = [c for c in found if c.n <= 10]
         return [replace(c, budget=100) for c in small[:QUICK]]
-    return found[: options.cells or None]
+    last = options.skip + options.cells if options.cells else None
+    return [c for c in found[options.skip : last] if all(part in f"{c.name} " for part in options.match)]
 
 
-def geometric(values: list[float]) -> float:
+def collected(jobs: Sequence[Job], processes: int, file: Path | None) -> list[Run]:
+    """The runs of all jobs, of which those that the file has are not made again."""
+    from benchmarks.noise_peers import stands_for, version
+    from benchmarks.noise_problems import Problem
+
+    kept: list[Run] = []
+    if file is not None and file.exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))["data"]["runs"]
+    have = {key_of(run): run for run in kept}
+    same = {(name, c): stands_for(name, Problem(c, 0)) for name, c, _ in jobs}
+    keys = {job: (same[job[:2]], version(same[job[:2]]), job[1].name, job[2]) for job in jobs}
+    missing = {key: (key[0], *job[1:]) for job, key in keys.items() if key not in have}
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(one, job) for job in missing.values()]):
+            found = done.result()
+            have[key_of(found)] = found
+            if file is not None:
+                save(file, [], list(have.values()))
+    runs = [have[key] | {"optimizer": job[0]} for job, key in keys.items()]
+    if file is not None:
+        save(file, tables(runs, {c.name: c for _, c, _ in jobs}), list(have.values()))
+    return runs
+
+
+def key_of(run: Run) -> tuple[str, str, str, int]:
+    """What makes a run the same as another."""
+    return run["optimizer"], run["version"], run["configuration"], run["seed"]
+
+
+def save(file: Path, found: Sequence[Table], runs: Sequence[Run]) -> None:
+    """Replace the file as a whole: one that is cut off would lose every run."""
+    fresh = file.with_name(f"{file.name}.new")
+    count = 1 + max(run["seed"] for run in runs)
+    write(fresh, TITLE, found, seeds=f"0 to {count - 1}", data={"runs": list(runs)})
+    fresh.replace(file)
+
+
+def geometric(values: Sequence[float]) -> float:
     """Mean, of regrets that are counted as LEAST where they are less."""
     return math.exp(sum(math.log(max(value, LEAST)) for value in values) / len(values))
 
 
-def spread(values: list[float]) -> float:
+def spread(values: Sequence[float]) -> float:
     """Standard deviation of log regret over the seeds, as a factor."""
     logs = [math.log(max(value, LEAST)) for value in values]
     mean = sum(logs) / len(logs)
@@ -74,9 +132,11 @@ def main() -> int:
     parser.add_argument("--set", choices=["dev", "held-back"], default="dev")
     parser.add_argument("--seeds", type=int, default=2, metavar="N")
     parser.add_argument("--cells", type=int, default=0, metavar="N", help="the first N configurations only")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="but without the first N of the set")
+    parser.add_argument("--match", nargs="+", default=[], metavar="TEXT", help="whose name has all of these")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these optimizers only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep runs there, and make only the others")
     options = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before a worker imports numpy
     seeds = 1 if options.quick else max(1, options.seeds)
@@ -85,77 +145,100 @@ def main() -> int:
     names = [name for name in (*OURS, *PEERS) if not options.only or name in options.only]
     jobs = [
         (name, configuration, seed)
-        for configuration in chosen(options)
         for seed in range(seeds)
+        for configuration in chosen(options)
         for name in names
         if configuration.n * configuration.budget <= SLOW.get(name, math.inf)
     ]
-    regrets: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for name, configuration, _, found in pool.map(one, jobs):
-            for budget, regret in found.items():
-                regrets[configuration, budget][name].append(regret)
-    rows = table(regrets)
-    by_class(rows, {configuration.name: configuration for _, configuration, _ in jobs})
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    runs = collected(jobs, options.jobs, options.json)
+    for table in tables(runs, {c.name: c for _, c, _ in jobs}):
+        show(table)
     return 0
 
 
-def table(regrets: dict[tuple[str, int], dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Print the comparison, and give its cells back."""
+def show(table: Table) -> None:
+    """Print it."""
+    shown = [[shown_as(cell) for cell in row] for row in table.rows]
+    widths = [max(len(row[j]) for row in (table.columns, *shown)) for j in range(len(table.columns))]
+    print(f"\n{table.title}\n")
+    for row in (table.columns, *shown):
+        print(
+            f"{row[0]:<{widths[0]}}"
+            + "".join(f"  {c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
+        )
+
+
+def shown_as(cell: str | float | None) -> str:
+    """One cell."""
+    return "" if cell is None else cell if isinstance(cell, str) else f"{cell:.3g}"
+
+
+Cell = tuple[str, str]
+"""A configuration and a number of evaluations, as text."""
+
+
+def tables(runs: Sequence[Run], known: dict[str, Any]) -> list[Table]:
+    """Everything that is shown; ``known`` are the configurations by name."""
+    regrets: dict[Cell, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for budget, regret in run["regret"].items():
+            regrets[run["configuration"], budget][run["optimizer"]].append(regret)
+    return [cells(regrets), overall(regrets), by_class(regrets, known), calibration(runs, known)]
+
+
+def best_peer(by_name: dict[str, list[float]]) -> tuple[float, str] | None:
+    """Regret and name of the peer that turned out best; None where none ran."""
+    from benchmarks.noise_peers import PEERS
+
+    peers = [(geometric(values), name) for name, values in by_name.items() if name in PEERS]
+    return min(peers, default=None)
+
+
+def against_best(regrets: dict[Cell, dict[str, list[float]]], name: str) -> dict[Cell, float]:
+    """Ratios of one optimizer, cell by cell."""
+    found = {}
+    for cell, by_name in regrets.items():
+        best = best_peer(by_name)
+        if best is not None and name in by_name:
+            found[cell] = max(geometric(by_name[name]), LEAST) / max(best[0], LEAST)
+    return found
+
+
+def summary(ratios: Iterable[float]) -> list[str | float | None]:
+    """Number, mean, share of those tied or better, the worst."""
+    values = list(ratios)
+    tied = sum(ratio <= TIED for ratio in values) / len(values)
+    return [str(len(values)), f"{geometric(values):.2f}", f"{tied:.0%}", f"{max(values):.1f}"]
+
+
+COLUMNS = ["cells", "regret / best peer", "tied or better", "worst cell"]
+
+
+def cells(regrets: dict[Cell, dict[str, list[float]]]) -> Table:
+    """Every cell."""
+    rows: list[list[str | float | None]] = []
+    for (configuration, budget), by_name in regrets.items():
+        best, own = best_peer(by_name), by_name.get(OWN)
+        ours = [geometric(own), f"{spread(own):.1f}"] if own else [None, None]
+        rows.append([configuration, budget, *ours, *(best or [None, None])])
+    columns = ["configuration", "evaluations", OWN, "spread over the seeds", "best peer", "which"]
+    return Table(title="Regret, cell by cell; the spread is a factor", columns=columns, rows=rows)
+
+
+def overall(regrets: dict[Cell, dict[str, list[float]]]) -> Table:
+    """Every optimizer."""
     from benchmarks.noise_peers import OURS, PEERS
 
-    rows: list[dict[str, Any]] = []
-    for (configuration, budget), by_name in regrets.items():
-        means = {name: geometric(values) for name, values in by_name.items()}
-        peers = {name: value for name, value in means.items() if name in PEERS}
-        best = min(peers, key=peers.__getitem__, default=None)
-        rows.append(
-            {
-                "configuration": configuration,
-                "evaluations": budget,
-                "regret": means,
-                "spread": {name: spread(values) for name, values in by_name.items()},
-                "seeds": by_name,
-                "best peer": best,
-            }
-        )
-        least = f"{peers[best]:.3g} {best}" if best else ""
-        own = (
-            f"{means['surrogate']:>9.3g} x/{spread(by_name['surrogate']):.1f}" if "surrogate" in means else ""
-        )
-        print(f"{configuration:<66}{budget:>5} {own}  {least}")
-    print(f"\n{'optimizer':<20}{'regret / best peer':>20}{'tied or better':>16}{'worst':>8}{'regret':>9}")
-    for name in (*OURS, *PEERS):
-        shared = [row for row in rows if name in row["regret"]]
-        if not shared:
-            continue
-        mean = geometric([row["regret"][name] for row in shared])
-        against = [
-            row["regret"][name] / row["regret"][row["best peer"]]
-            for row in shared
-            if row["best peer"] is not None
-        ]
-        if against:
-            tied = sum(ratio <= TIED for ratio in against) / len(against)
-            print(
-                f"{name:<20}{math.exp(sum(map(math.log, against)) / len(against)):>20.2f}{tied:>16.0%}"
-                f"{max(against):>8.1f}{mean:>9.3g}"
-            )
-        else:
-            print(f"{name:<20}{'':>44}{mean:>9.3g}")
-    return rows
+    found = {name: against_best(regrets, name) for name in (*OURS, *PEERS)}
+    rows = [[name, *summary(ratios.values())] for name, ratios in found.items() if ratios]
+    return Table(title="All optimizers", columns=["optimizer", *COLUMNS], rows=rows)
 
 
-def by_class(rows: list[dict[str, Any]], configurations: dict[str, Any]) -> None:
-    """Print the surrogate's ratios, by what the configurations have in common."""
+def by_class(regrets: dict[Cell, dict[str, list[float]]], known: dict[str, Any]) -> Table:
+    """Ratios of ``auto``, by what configurations have in common."""
     ratios: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        if "surrogate" not in row["regret"] or row["best peer"] is None:
-            continue
-        c = configurations[row["configuration"]]
-        ratio = row["regret"]["surrogate"] / row["regret"][row["best peer"]]
+    for (configuration, budget), ratio in against_best(regrets, OWN).items():
+        c = known[configuration]
         for label in (
             f"shape {c.shape}",
             f"parameters {c.n:>2}",
@@ -163,13 +246,46 @@ def by_class(rows: list[dict[str, Any]], configurations: dict[str, Any]) -> None
             f"in flight {c.in_flight:>2}",
             f"sigma x{c.misset:g}",
             f"kind {c.kind}",
-            f"evaluations {row['evaluations']:>4}",
+            f"evaluations {budget:>4}",
         ):
             ratios[label].append(ratio)
-    print(f"\n{'surrogate':<20}{'cells':>8}{'regret / best peer':>20}{'tied or better':>16}{'worst':>8}")
-    for label, values in sorted(ratios.items()):
-        mean, tied = math.exp(sum(map(math.log, values)) / len(values)), sum(v <= TIED for v in values)
-        print(f"{label:<20}{len(values):>8}{mean:>20.2f}{tied / len(values):>16.0%}{max(values):>8.1f}")
+    rows = [[label, *summary(values)] for label, values in sorted(ratios.items())]
+    return Table(title=f"`{OWN}` by class", columns=["class", *COLUMNS], rows=rows)
+
+
+def calibration(runs: Sequence[Run], known: dict[str, Any]) -> Table:
+    """Whether what ``auto`` says of its recommendation is so."""
+    beliefs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    stayed: dict[str, int] = defaultdict(int)
+    for run in runs:
+        if run["optimizer"] != OWN:
+            continue
+        c = known[run["configuration"]]
+        for budget in run["regret"]:
+            for label in ("all", f"parameters {c.n:>2}", f"noise {c.noise:>4g}", f"shape {c.shape}"):
+                if budget in run.get("belief", {}):
+                    beliefs[label].append(tuple(run["belief"][budget]))
+                else:
+                    stayed[label] += 1
+    rows: list[list[str | float | None]] = []
+    for label in sorted({*beliefs, *stayed}):
+        found = beliefs[label]
+        inside = sum(abs(better - gain) <= STATED * se for gain, se, better in found)
+        worse = sum(better < 0 for _, _, better in found)
+        made = len(found) + stayed[label]
+        share = f"{inside / len(found):.0%}" if found else None
+        rows.append([label, str(made), str(stayed[label]), share, f"{worse / made:.1%}"])
+    return Table(
+        title=f"What `{OWN}` says of its recommendation",
+        columns=[
+            "class",
+            "recommendations",
+            "of which the start",
+            "in the 95 % interval",
+            "worse than the start",
+        ],
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

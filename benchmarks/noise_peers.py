@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.noise_problems import Problem, Vector
+from benchmarks.noise_problems import Configuration, Problem, Vector
 from blackopt import plugins
-from blackopt.types import Evaluation
+from blackopt.optimizers.auto import AutoOptions, Task, chosen
+from blackopt.protocols import Believing
+from blackopt.types import Belief, Evaluation
 
 
 class Spent(Exception):
@@ -26,18 +28,26 @@ class Trace:
 
     Attributes:
         regrets: evaluations so far -> loss of the recommendation without noise, as a part of the signal.
+        beliefs: likewise -> by how much the optimizer thinks its recommendation is better than the start, the
+            standard error of that, and by how much it is, all as parts of the signal; of those that state it
+            and recommend another point than the start.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:
         self.problem, self.seed = problem, seed
         self.rng = np.random.default_rng([seed, 1])
         self.regrets: dict[int, float] = {}
+        self.beliefs: dict[int, tuple[float, float, float]] = {}
         self._count = 0
         self._suggest: Callable[[], Any] = lambda: problem.start
+        self._believe: Callable[[], Belief | None] = lambda: None
 
-    def suggest(self, recommendation: Callable[[], Any]) -> None:
-        """From now on this gives (n,) the recommendation; it is called at checkpoints only."""
-        self._suggest = recommendation
+    def suggest(
+        self, recommendation: Callable[[], Any], belief: Callable[[], Belief | None] = lambda: None
+    ) -> None:
+        """From now on this gives (n,) the recommendation, and that what it is thought to be worth; they are
+        called at checkpoints only."""
+        self._suggest, self._believe = recommendation, belief
 
     def measure(self, x: Vector) -> tuple[float, float | None]:
         """A loss and its standard error, or None.
@@ -51,7 +61,13 @@ class Trace:
             if self.problem.configuration.kind != "weights":
                 best = np.clip(best, 0.0, 1.0)
             progress = self._count / budget
-            self.regrets[self._count] = self.problem.truth(best, progress) / self.problem.signal
+            found, signal = self.problem.truth(best, progress), self.problem.signal
+            self.regrets[self._count] = found / signal
+            belief = self._believe()
+            if belief is not None and belief.improvement.se:
+                gain, se = belief.improvement.value, belief.improvement.se
+                better = self.problem.truth(self.problem.start, progress) - found
+                self.beliefs[self._count] = gain / signal, se / signal, better / signal
         if self._count == budget:
             raise Spent
         self._count += 1
@@ -75,13 +91,17 @@ def in_flight(
 
 
 def ours(name: str) -> Callable[[Trace], None]:
-    """One of blackopt's, with no option but sigma."""
+    """One of blackopt's, with no option but sigma; ``auto`` is told what a campaign would tell it."""
 
     def run(trace: Trace) -> None:
         problem = trace.problem
         plugin = plugins.find("optimizers", name)
-        optimizer = plugin(problem.space, problem.start, plugin.Options(sigma=problem.sigma, seed=trace.seed))
-        trace.suggest(optimizer.recommend)
+        options = told(problem.configuration) if name == "auto" else {}
+        given = plugin.Options(sigma=problem.sigma, seed=trace.seed, **options)
+        optimizer = plugin(problem.space, problem.start, given)
+        trace.suggest(
+            optimizer.recommend, optimizer.belief if isinstance(optimizer, Believing) else lambda: None
+        )
         in_flight(
             trace,
             lambda: optimizer.ask(1)[0],
@@ -90,6 +110,21 @@ def ours(name: str) -> Callable[[Trace], None]:
         )
 
     return run
+
+
+def told(configuration: Configuration) -> dict[str, Any]:
+    """Options of ``auto``."""
+    c = configuration
+    return {"trials": c.budget, "parallel": c.in_flight, "noise": "some" if c.noise <= 1 else "strong"}
+
+
+def stands_for(name: str, problem: Problem) -> str:
+    """The optimizer whose run is the same as this one's: what ``auto`` chooses, where that is the surrogate,
+    which has no options to be chosen."""
+    if name != "auto":
+        return name
+    use = chosen(Task.of(problem.space, AutoOptions(**told(problem.configuration)))).use
+    return use if use == "surrogate" else name
 
 
 def cma(*, handler: bool) -> Callable[[Trace], None]:
@@ -239,7 +274,8 @@ def chance(trace: Trace) -> None:
 
 
 OURS: dict[str, Callable[[Trace], None]] = {
-    name: ours(name) for name in ("surrogate", "cma-es", "cma-es-lra", "openai-es", "pgpe", "snes", "xnes")
+    name: ours(name)
+    for name in ("auto", "surrogate", "cma-es", "cma-es-lra", "openai-es", "pgpe", "snes", "xnes")
 }
 PEERS: dict[str, Callable[[Trace], None]] = {
     "cma": cma(handler=False),
@@ -256,11 +292,16 @@ SLOW = {"Optuna TPE": 3_000, "Optuna CMA-ES": 20_000}
 """Evaluations times parameters beyond which a peer is left out: each takes it a millisecond."""
 
 
-def run(name: str, problem: Problem, seed: int) -> dict[int, float]:
-    """Regrets of one optimizer on one problem, by evaluations."""
+def version(name: str) -> str:
+    """Of an optimizer of ours, which says when its results change; empty for a peer."""
+    return plugins.find("optimizers", name).version if name in OURS else ""
+
+
+def run(name: str, problem: Problem, seed: int) -> dict[str, dict[int, Any]]:
+    """Regrets and beliefs of one optimizer on one problem, by evaluations; see :class:`Trace`."""
     trace = Trace(problem, seed)
     try:
         {**OURS, **PEERS}[name](trace)
     except Spent:
-        return trace.regrets
+        return {"regret": trace.regrets} | ({"belief": trace.beliefs} if trace.beliefs else {})
     raise AssertionError(f"{name} stopped before its budget was spent")

@@ -305,3 +305,17 @@ class Estimate:
     value: float
     se: float | None
     n: float
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What an optimizer thinks its recommendation is worth.
+
+    Attributes:
+        improvement: by how much its loss is below that of the start, in units of the loss; 0, with a standard
+            error of 0, where the start itself is recommended. ``n`` is the number of results behind it.
+        probability: that the recommendation is no worse than the start.
+    """
+
+    improvement: Estimate
+    probability: float

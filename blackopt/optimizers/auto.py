@@ -19,8 +19,8 @@ from pydantic import Field
 from blackopt import plugins
 from blackopt.blocks import ChoiceBlock, IntBlock
 from blackopt.errors import UsageError
-from blackopt.protocols import Optimizer, OptimizerOptions
-from blackopt.types import Candidate, Evaluation, State, Vector
+from blackopt.protocols import Believing, Optimizer, OptimizerOptions
+from blackopt.types import Belief, Candidate, Evaluation, State, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,12 +141,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "surrogate",
-        lambda t: (
-            (t.bounded or t.noise == "none") and t.n <= 100 and t.trials <= 2000 and t.n * t.trials <= 100_000
-        ),
+        lambda t: t.n <= 100 and t.trials <= 2000 and t.n * t.trials <= 100_000,
         "one regression over all results makes the most of few, late and noisy ones; for up to 100 "
-        "coordinates, with bounds or without noise, up to 2,000 trials, and at most 100,000 as their product",
-        measured="benchmarks/auto.py",
+        "coordinates, up to 2,000 trials, and at most 100,000 as their product",
+        measured="benchmarks/noise.py",
     ),
     Rule(
         "ga",
@@ -236,6 +234,10 @@ class Auto:
     def recommend(self) -> Vector:
         """(n,) the centre."""
         return self._optimizer.recommend()
+
+    def belief(self) -> Belief | None:
+        """That of what was chosen, where it has one."""
+        return self._optimizer.belief() if isinstance(self._optimizer, Believing) else None
 
     def dump(self) -> State:
         """The state of what was chosen, and which that was."""

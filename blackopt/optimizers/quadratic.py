@@ -2,19 +2,22 @@
 
 In whitened coordinates z (0 is the centre, 1 a standard deviation of the search) the loss is modelled as
 
-    y = t0 + b'z + h |z|^2 / sqrt(n) + sum_j e_jj z_j^2 + sqrt(2) sum_{j<k} e_jk z_j z_k
-        + sum_k phi_k(age) (g_k0 + g_k'z) + h0 r + noise
+    y = t0 + w [ b'z + h |z|^2 / sqrt(n) + sum_j e_jj z_j^2 + sqrt(2) sum_{j<k} e_jk z_j z_k + h0 r ]
+        + sum_k phi_k(age) (g_k0 + w g_k'z) + noise,        w = 1 / (1 + rho^2 / c^2),  rho^2 = |z|^2 / n
 
-with r the squared distance from the anchor (where the search began, in units of its first spread). The age
-functions phi_k(a) = sqrt(2) sin(w_k a) / w_k, w_k = (k - 1/2) pi, are the leading terms of the Karhunen-Loeve
+with r the squared distance from the anchor (where the search began, in units of its first spread), less that
+of the centre. The envelope w lets losses level off with the distance: a rate cannot fall below zero, and far
+from every optimum all candidates look alike. Without it, what is flat outside would bend the fit inside.
+Slope and curvature at the centre are those of the quadratic, which remains as c grows. The age functions
+phi_k(a) = sqrt(2) sin(w_k a) / w_k, w_k = (k - 1/2) pi, are the leading terms of the Karhunen-Loeve
 expansion of Brownian motion that is zero now (Loeve, "Probability theory II", section 37): the optimum may
 drift, the curvature is shared. Noise has variance s^2 v with
 
-    v = precision * (1 + kappa^2 rho^6),        rho^2 = |z|^2 / n,
+    v = precision * (1 + kappa^2 rho^6),
 
 whose second part is what a quadratic leaves out, a term of third order: far results count less, and the
 evidence says how much less. Coefficients have independent zero-mean Gaussian priors, their variances in units
-of s^2; those variances, kappa and h0 maximise the evidence (MacKay, "Bayesian interpolation", Neural
+of s^2; those variances, kappa, c and h0 maximise the evidence (MacKay, "Bayesian interpolation", Neural
 Computation 4, 1992), by a few steps of a hill climb from where the last fit ended.
 """
 
@@ -36,8 +39,12 @@ _FLAT = 1e6  # prior variance of t0: no opinion
 _LEAST = 0.02  # of Var y: keeps the noise variance above zero where the fit is perfect
 _DRIFT_FROM = 60  # results, before drift can be told from noise
 _ROUNDING = 1e-12
+_NONE = -25.0  # logarithm of a prior variance that lets nothing through
 _LOOSE = 3.0  # standard deviation of the hyper-priors, in logarithms
+_SOME = 0.45  # of log c, below its median; above it every value is as likely
 _TIGHT = 0.3  # of log h0
+SPAN = 6
+"""Prior median of c, in first spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Hyper:
         drift: of each g_kj (h4).
         anchor: h0, in units of the loss.
         misfit: kappa.
+        span: c.
     """
 
     linear: float
@@ -59,11 +67,14 @@ class Hyper:
     drift: float
     anchor: float
     misfit: float
+    span: float
 
     @classmethod
     def initial(cls, n: int) -> Hyper:
         """Where a search over n coordinates begins; ``anchor`` still has to be set."""
-        return cls(math.log(1 / n), math.log(0.3 / n**2), math.log(1 / n), -5.0, 0.0, math.log(0.1))
+        return cls(
+            math.log(1 / n), math.log(0.3 / n**2), math.log(1 / n), -5.0, 0.0, math.log(0.1), math.log(SPAN)
+        )
 
     def floored(self, n: int, floors: Floors) -> Hyper:
         """With variances that are not smaller than the floors.
@@ -88,6 +99,7 @@ class Hyper:
             isotropic=self.isotropic + 4 * step,
             drift=self.drift + 2 * step,
             misfit=self.misfit + 3 * step,
+            span=self.span - step,
         )
 
 
@@ -107,8 +119,9 @@ class Data:
         z: (N, n).
         y: (N,) losses, finite.
         base: (N,) relative noise variances, mean about 1.
-        r: (N,) squared distances from the anchor.
+        r: (N,) squared distances from the anchor, less that of the centre.
         centre: log of h0's prior median.
+        span: log of c's.
     """
 
     z: Matrix
@@ -116,6 +129,7 @@ class Data:
     base: Vector
     r: Vector
     centre: float
+    span: float
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -134,8 +148,7 @@ class Data:
         """(N, p) features."""
         rows, n = self.size
         age = np.arange(rows - 1, -1, -1) / rows
-        terms = 0 if rows < _DRIFT_FROM else 4 if n <= 20 else 3
-        w = (np.arange(1, terms + 1) - 0.5) * math.pi
+        w = (np.arange(1, self.levels + 1) - 0.5) * math.pi
         waves = math.sqrt(2) * np.sin(np.outer(age, w)) / w
         still = features(self.z)
         moving = (waves[:, :, None] * still[:, None, : n + 1]).reshape(rows, -1)
@@ -150,10 +163,32 @@ class Data:
         return np.repeat([0, 1, 3, 2, 4], [*sizes, p - sum(sizes)])
 
     @cached_property
-    def grams(self) -> list[Matrix]:
-        """(N, N) inner products of the features, group by group."""
-        parts = [self.phi[:, self.group == g] for g in range(5)]
-        return [part @ part.T for part in parts]
+    def levels(self) -> int:
+        """Number of the drift's age functions, whose products with 1 level off nowhere."""
+        return 0 if self.size[0] < _DRIFT_FROM else 4 if self.size[1] <= 20 else 3
+
+    @cached_property
+    def fades(self) -> NDArray[np.bool_]:
+        """(p,) which features the envelope holds down: all that are not constant in z."""
+        n, p = self.size[1], self.phi.shape[1]
+        fades = np.ones(p, dtype=np.bool_)
+        fades[0] = False
+        fades[p - self.levels * (n + 1) :: n + 1] = False
+        return fades
+
+    @cached_property
+    def grams(self) -> list[tuple[bool, int, Matrix]]:
+        """(N, N) inner products of the features, group by group; those that fade, and those that do not."""
+        found = []
+        for fades, group in product((False, True), range(5)):
+            part = self.phi[:, (self.group == group) & (self.fades == fades)]
+            if part.size:
+                found.append((fades, group, part @ part.T))
+        return found
+
+    def envelope(self, hyper: Hyper) -> Vector:
+        """(N,) w."""
+        return envelope(self.z, hyper)
 
     @cached_property
     def slack(self) -> float:
@@ -173,8 +208,8 @@ class Data:
 
     def target(self, hyper: Hyper) -> Vector:
         """(N,) losses less the anchored bowl, about 0."""
-        y = self.y - np.median(self.y)
-        target: Vector = y - math.exp(hyper.anchor) * (self.r - self.r.mean())
+        bowl = self.envelope(hyper) * self.r
+        target: Vector = self.y - np.median(self.y) - math.exp(hyper.anchor) * (bowl - bowl.mean())
         return target
 
 
@@ -194,6 +229,12 @@ def features(z: Matrix) -> Matrix:
     )
 
 
+def envelope(z: Matrix, hyper: Hyper) -> Vector:
+    """(k,) w at k points."""
+    w: Vector = 1 / (1 + math.exp(-2 * hyper.span) * (z**2).mean(axis=1))
+    return w
+
+
 class Regression:
     """The posterior for one set of hyper-parameters, by the smaller of two equal linear systems.
 
@@ -209,20 +250,34 @@ class Regression:
     def __init__(self, data: Data, hyper: Hyper, gram: Matrix | None = None) -> None:
         self.data, self.hyper = data, hyper
         self.v, self.d, self.y = data.variance(hyper), data.prior(hyper), data.target(hyper)
+        self.w = data.envelope(hyper)
         rows = len(self.y)
         self.dual = rows <= len(self.d)
+        self.gram: Matrix | None = gram
         if self.dual:
             weights = [_FLAT, *np.exp([hyper.linear, hyper.quadratic, hyper.isotropic, hyper.drift])]
-            self.system = sum(
-                (w * part for w, part in zip(weights, data.grams, strict=True)), np.diag(self.v)
-            )
+            both = np.outer(self.w, self.w)
+            self.system: Matrix = np.diag(self.v)
+            for fades, group, part in data.grams:
+                self.system += weights[group] * (both * part if fades else part)
             square, half_log = self._dual()
         else:
-            self.gram = data.phi.T @ (data.phi / self.v[:, None]) if gram is None else gram
+            if gram is None:
+                scaled = self.phi / np.sqrt(self.v)[:, None]
+                gram = np.array(scaled.T @ scaled, dtype=np.float64)
+            self.gram = gram
             self.system = self.gram + np.diag(1 / self.d)
             square, half_log = self._primal()
         self.s2 = (square + data.slack) / (rows + _LEAST)
         self.evidence = -rows / 2 * math.log(self.s2) - half_log + _prior(data, hyper)
+
+    def log_odds(self) -> float:
+        """Logarithm of the evidence for this fit over that for losses that no candidate changes, without the
+        hyper-priors."""
+        flat = replace(self.hyper, linear=_NONE, quadratic=_NONE, isotropic=_NONE, anchor=_NONE)
+        none = Regression(self.data, flat, self.gram)
+        mine, other = (fit.evidence - _prior(self.data, fit.hyper) for fit in (self, none))
+        return mine - other
 
     def _dual(self) -> tuple[float, float]:
         """y'K^-1 y and half the log determinant of K, from one Cholesky factor of K bordered with y."""
@@ -234,24 +289,30 @@ class Regression:
         """The same from A: y'K^-1 y = y'V^-1 y - q'q (Woodbury)."""
         scaled = self.y / self.v
         slack = self.data.slack
-        last, half_log = _bordered(self.system, self.data.phi.T @ scaled, float(self.y @ scaled) + slack)
+        last, half_log = _bordered(self.system, self.phi.T @ scaled, float(self.y @ scaled) + slack)
         half_log += 0.5 * float(np.log(self.d).sum() + np.log(self.v).sum())
         return max(0.0, last - slack), half_log
 
     @cached_property
+    def phi(self) -> Matrix:
+        """(N, p) features under the envelope."""
+        phi: Matrix = np.where(self.data.fades, self.w[:, None], 1.0) * self.data.phi
+        return phi
+
+    @cached_property
     def theta(self) -> Vector:
         """(p,) posterior mean of the coefficients."""
-        phi = self.data.phi
+        phi = self.phi
         if self.dual:
             mean: Vector = self.d * (phi.T @ np.linalg.solve(self.system, self.y))
         else:
-            mean = np.linalg.solve(self.system, phi.T @ (self.y / self.v))
+            mean = np.array(np.linalg.solve(self.system, phi.T @ (self.y / self.v)), dtype=np.float64)
         return mean
 
     @cached_property
     def residuals(self) -> Vector:
         """(N,) standardised by the relative variances alone."""
-        left: Vector = (self.y - self.data.phi @ self.theta) / np.sqrt(self.v)
+        left: Vector = (self.y - self.phi @ self.theta) / np.sqrt(self.v)
         return left
 
     def gradient_and_hessian(self) -> tuple[Vector, Matrix]:
@@ -263,12 +324,18 @@ class Regression:
         hessian += hessian.T + np.diag(theta[n + 2 : 2 * n + 2] + theta[n + 1] / math.sqrt(n))
         return theta[1 : n + 1].copy(), 2 * hessian
 
+    def _features(self, z: Matrix) -> Matrix:
+        """(k, 1 + n + 1 + n(n+1)/2) features of points that do not age, under the envelope."""
+        found = features(z)
+        found[:, 1:] *= envelope(z, self.hyper)[:, None]
+        return found
+
     def deviations(self, z: Matrix, other: Vector) -> Vector:
         """(k,) posterior standard deviations of the loss at k points less that at another, now."""
-        delta = features(z) - features(other[None, :])
+        delta = self._features(z) - self._features(other[None, :])
         width = delta.shape[1]  # what ages is zero now
         if self.dual:
-            across = (self.data.phi[:, :width] * self.d[:width]) @ delta.T
+            across = (self.phi[:, :width] * self.d[:width]) @ delta.T
             variance = (delta**2) @ self.d[:width] - (across * np.linalg.solve(self.system, across)).sum(
                 axis=0
             )
@@ -307,8 +374,10 @@ def _prior(data: Data, hyper: Hyper) -> float:
         (hyper.drift, -4.0),
         (hyper.misfit, usual.misfit),
     ]
+    # that losses level off needs proof; that they do not, none
+    log_span = -0.5 * (min(hyper.span - data.span, 0.0) / _SOME) ** 2
     log = -0.5 * sum(((value - centre) / _LOOSE) ** 2 for value, centre in loose)
-    return log - 0.5 * ((hyper.anchor - data.centre) / _TIGHT) ** 2
+    return log + log_span - 0.5 * ((hyper.anchor - data.centre) / _TIGHT) ** 2
 
 
 _STEPS = {
@@ -318,6 +387,7 @@ _STEPS = {
     "drift": 1.4,
     "anchor": 0.7,
     "misfit": math.log(2),
+    "span": math.log(2),
 }
 
 
@@ -336,7 +406,7 @@ def tuned(data: Data, hyper: Hyper, turn: int) -> Regression:
         if name == "drift" and data.size[0] < _DRIFT_FROM:
             continue
         tried = replace(best.hyper, **{name: getattr(best.hyper, name) + sign * _STEPS[name]})
-        gram = None if best.dual or name == "misfit" else best.gram
+        gram = None if best.dual or name in {"misfit", "span"} else best.gram
         found = Regression(data, tried, gram)
         if found.evidence > best.evidence:
             best = found

@@ -10,8 +10,13 @@ The spread is as wide as the quadratic holds or the noise asks: the third-order 
 noise at rho = kappa^(-1/3), and the expected loss of a candidate is held at about three standard deviations
 of the noise. Results far from the centre are what tells slopes and curvatures from noise.
 
-What is not certainly better than the start is not recommended, and nothing is tried around it for long: under
-strong noise the lowest point of a fitted quadratic is as lucky as a best sample.
+It is not wider than losses differ, either: where they level off with the distance, as the evidence tells, the
+spread ends where a slope is seen best. Far results would say nothing there, and the search would wander.
+
+Before anything but the start is recommended, two things must be shown: that losses depend on the candidate at
+all (the evidence for the fit is three times that for none), and that the recommendation is better, with a
+probability of five in six. Under strong noise the lowest point of a fitted quadratic is as lucky as a best
+sample; its own standard deviation does not know that centre, axes and priors were chosen by the same luck.
 """
 
 from __future__ import annotations
@@ -29,10 +34,10 @@ from blackopt.blocks import ChoiceBlock, IntBlock, SimplexBlock
 from blackopt.optimizers import tails, trust
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
 from blackopt.optimizers.gaussian import limited
-from blackopt.optimizers.quadratic import Data, Floors, Hyper, Regression, tuned
+from blackopt.optimizers.quadratic import SPAN, Data, Floors, Hyper, Regression, envelope, tuned
 from blackopt.optimizers.shaping import finite
 from blackopt.protocols import OptimizerOptions
-from blackopt.types import State, Vector
+from blackopt.types import Belief, Estimate, State, Vector
 
 if TYPE_CHECKING:
     from blackopt.space import Space
@@ -41,11 +46,17 @@ Matrix = NDArray[np.float64]
 
 _CAUTION = 0.5  # posterior standard deviations that a step of the centre has to be better by,
 _AWAY = 1.0  # that a centre away from the start has to be better than the start by,
-_SURE = 2.0  # and that a recommendation has to be
+_SURE = 1.0  # and honest ones that a recommendation has to be better by: five in six are
+_ODDS = math.log(3)  # log odds that losses depend on the candidate at all, before anything is recommended
+_HONEST = (
+    2.0  # times the posterior standard deviation: centre, axes and priors were chosen by the same results
+)
+_ROUGH = 0.25  # of an improvement, by which it is wrong because losses are no quadratics
 _SLOWEST, _FASTEST = 0.75, 1.35  # factors of the spread at one fit
 _CLOSER = 0.5  # the same where the model does not hold at all
 _WIDEST = 3.0  # times the first spread, as far as that reaches
 _EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
+_WITHIN = 1  # of the span
 _FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
 _FURTHER, _FURTHEST = 1.1, 4.0  # how much further the search then reaches at one fit, and in all
 _END = 1e6  # first spreads, where the search ends that finds no minimum
@@ -76,7 +87,7 @@ class SurrogateOptions(OptimizerOptions):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Belief:
+class Fitted:
     """What the last fit left behind.
 
     Attributes:
@@ -87,6 +98,8 @@ class Belief:
         noise: standard deviation of the noise; 0 before the first fit.
         reach: how much further the optimum is thought to be than the first spread says.
         fits: made so far.
+        gain: by how much the loss of ``best`` is thought to be below the start's, >= 0.
+        doubt: its standard error.
     """
 
     centre: Vector
@@ -96,8 +109,10 @@ class Belief:
     noise: float
     reach: float
     fits: int
+    gain: float = 0.0
+    doubt: float = 0.0
 
-    def narrowed(self, factor: float, space: Space) -> Belief:
+    def narrowed(self, factor: float, space: Space) -> Fitted:
         """With a spread this many times as wide."""
         return replace(self, scale=limited(factor * self.scale, space), hyper=self.hyper.rescaled(factor))
 
@@ -106,7 +121,7 @@ class Surrogate(BaseOptimizer):
     """``use: surrogate``. Its version counts the fits."""
 
     Options: ClassVar[type[OptimizerOptions]] = SurrogateOptions
-    version: ClassVar[str] = "surrogate/1"
+    version: ClassVar[str] = "surrogate/2"
     group: int = 2
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
@@ -119,17 +134,17 @@ class Surrogate(BaseOptimizer):
         self._width = _volume(first)
         self._told: list[Result] = []  # informative ones; vectors are what they decode to
         self._since = 0  # informative results since the last fit
-        self._belief = Belief(self._start, first, self._start, Hyper.initial(n), 0.0, 1.0, 0)
+        self._now = Fitted(self._start, first, self._start, Hyper.initial(n), 0.0, 1.0, 0)
         self._least = _least_deviations(space)
         self._block: tuple[int, Matrix] = (-1, np.zeros((0, 0)))
 
     # ------------------------------------------------------------------ candidates
 
     def _draw(self, number: int) -> Vector:
-        step = self._belief.scale @ self._direction(number)
-        deviations = np.linalg.norm(self._belief.scale, axis=1)
+        step = self._now.scale @ self._direction(number)
+        deviations = np.linalg.norm(self._now.scale, axis=1)
         step *= np.maximum(1.0, self._least / deviations)  # a shorter step would seldom change an integer
-        return trust.reflected(self._belief.centre + step, self.space.lower, self.space.upper)
+        return trust.reflected(self._now.centre + step, self.space.lower, self.space.upper)
 
     def _direction(self, number: int) -> Vector:
         """(n,) standard normal; twins on opposite sides, and n pairs at a time orthogonal to one another.
@@ -153,7 +168,7 @@ class Surrogate(BaseOptimizer):
         sigma be far too large."""
         if pair % _CENTRES == 0:
             return 0.0
-        return 1.0 if self._belief.fits else _RUNGS[pair % len(_RUNGS)]
+        return 1.0 if self._now.fits else _RUNGS[pair % len(_RUNGS)]
 
     # ------------------------------------------------------------------ results
 
@@ -164,7 +179,7 @@ class Surrogate(BaseOptimizer):
         del self._told[: -self.options.remember]
         self._since += 1
         n, rows = self.space.size, len(self._told)
-        due = max(6, min(2 * n, 12)) if self._belief.fits == 0 else max(4, n // 2, rows // 50)
+        due = max(6, min(2 * n, 12)) if self._now.fits == 0 else max(4, n // 2, rows // 50)
         if self._since >= due:
             self._since = 0
             self._fit()
@@ -188,63 +203,72 @@ class Surrogate(BaseOptimizer):
         if np.ptp(losses) > 0:
             regression, unit = self._regression(losses, known)
             self._move(regression, unit)
-        elif _volume(self._belief.scale) > _LEAST * self._width:  # nothing is left to lose so far out
-            self._belief = self._belief.narrowed(_CLOSER, self.space)
+        elif _volume(self._now.scale) > _LEAST * self._width:  # nothing is left to lose so far out
+            self._now = self._now.narrowed(_CLOSER, self.space)
         self._updates += 1
 
     def _regression(self, losses: Vector, known: NDArray[np.bool_]) -> tuple[Regression, float]:
         """The tuned regression, and the unit of its losses."""
-        now, n = self._belief, self.space.size
+        now, n = self._now, self.space.size
         x = stack([result.vector for result in self._told], n)
         unit = now.noise or float(losses.std())
         # The bowl alone has its minimum half a first spread from the start: h0 ~ slope * first / spread.
         centre = now.hyper.linear / 2 + math.log(now.reach * self._width / _volume(now.scale))
         hyper = now.hyper if now.fits else replace(now.hyper, anchor=centre)
+        r = (((x - self._start) / (now.reach * self._first)) ** 2).sum(axis=1)
+        at_centre = float((((now.centre - self._start) / (now.reach * self._first)) ** 2).sum())
+        span = math.log(SPAN * now.reach * self._width / _volume(now.scale))
         data = Data(
             z=np.array(np.linalg.solve(now.scale, (x - now.centre).T).T, dtype=np.float64),
             y=(losses - np.median(losses)) / unit,
             base=_relative_variances(self._told),
-            r=(((x - self._start) / (now.reach * self._first)) ** 2).sum(axis=1),
+            r=r - at_centre,
             centre=centre,
+            span=span,
         )
         data = _tamed(data, Regression(data, hyper), known)
         regression = tuned(data, hyper, now.fits)
         floored = regression.hyper.floored(n, _FLOORS)
-        return (regression if floored == regression.hyper else Regression(data, floored)), unit
+        if floored != regression.hyper:
+            regression = Regression(data, floored, regression.gram)
+        return regression, unit
 
     def _move(self, regression: Regression, unit: float) -> None:
         """The next centre, recommendation and spread."""
-        now, n, space = self._belief, self.space.size, self.space
+        now, n, space = self._now, self.space.size, self.space
         gradient, hessian = self._quadratic(regression)
-        ahead, best = self._ahead_and_best(regression, gradient, hessian)
+        ahead, best, gain, doubt = self._ahead_and_best(regression, gradient, hessian)
+        gain, doubt = unit * gain, unit * doubt
         s = math.sqrt(regression.s2)
         values, axes = np.linalg.eigh(hessian)
-        expected = 0.5 * float(np.maximum(values, 0.0).sum()) / s
+        seen = float(envelope(np.ones((1, n)), regression.hyper)[0])
+        expected = seen * 0.5 * float(np.maximum(values, 0.0).sum()) / s
+        alike = expected + seen * float(np.linalg.norm(gradient)) / s < _FLAT
         hyper = replace(regression.hyper, anchor=regression.hyper.anchor - math.log(s))
         dip, reach = _dip(regression), now.reach
         if dip > _DIP:
-            ahead, best = now.centre, now.best
+            ahead, best, gain, doubt = now.centre, now.best, now.gain, now.doubt
         if dip > _DIP and _tried(regression.data):
             scale = now.narrowed(_CLOSER, space).scale
             hyper = replace(hyper.rescaled(_CLOSER), misfit=hyper.misfit)  # what lies far out does not fit
         else:
-            scale = self._spread(regression, expected, trust.rounder(axes, values))
+            scale = self._spread(regression, expected, trust.rounder(axes, values), alike=alike)
             hyper = hyper.rescaled(_volume(scale) / _volume(now.scale))
         if dip < _HINT:
-            alike = expected + float(np.linalg.norm(gradient)) / s < _FLAT
-            wide = _volume(scale) > 0.95 * self._widest
+            wide = _volume(scale) > 0.7 * self._widest
             reach = self._reach(best, alike=alike and wide)
-        self._belief = Belief(ahead, scale, best, hyper.floored(n, _FLOORS), unit * s, reach, now.fits + 1)
+        hyper = hyper.floored(n, _FLOORS)
+        self._now = Fitted(ahead, scale, best, hyper, unit * s, reach, now.fits + 1, gain, doubt)
 
     @property
     def _widest(self) -> float:
         """The largest spread that is wanted, unless candidates still look alike."""
-        return _WIDEST * self._belief.reach * self._width
+        return _WIDEST * self._now.reach * self._width
 
     def _reach(self, best: Vector, *, alike: bool) -> float:
         """How many first spreads the search should reach: what is certainly better, far from the start, shows
         that sigma was too small, and so does a widest spread in which all candidates look alike."""
-        reach = self._belief.reach
+        reach = self._now.reach
         went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean())) / _USUAL
         if went > reach:
             return min(went, _FASTEST * reach, _END)
@@ -253,7 +277,7 @@ class Surrogate(BaseOptimizer):
     def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:
         """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored bowl
         h0 |(x - start) / (reach first)|^2."""
-        now = self._belief
+        now = self._now
         gradient, hessian = regression.gradient_and_hessian()
         pull = 2 * math.exp(regression.hyper.anchor) / (now.reach * self._first) ** 2
         gradient = gradient + now.scale.T @ (pull * (now.centre - self._start))
@@ -261,43 +285,58 @@ class Surrogate(BaseOptimizer):
 
     def _ahead_and_best(
         self, regression: Regression, gradient: Vector, hessian: Matrix
-    ) -> tuple[Vector, Vector]:
-        """(n,) the next centre and (n,) the recommendation; the start, where nothing is surely better."""
-        now, n, space = self._belief, self.space.size, self.space
+    ) -> tuple[Vector, Vector, float, float]:
+        """(n,) the next centre, (n,) the recommendation, by how much that is better than the start, and the
+        standard deviation of this; the start, where nothing is surely better."""
+        now, n, space = self._now, self.space.size, self.space
         box = space.lower - now.centre, space.upper - now.centre
         z = trust.steps(gradient, hessian, now.scale, *box, math.sqrt(n) * np.array(trust.RADII))
         home = np.array(np.linalg.solve(now.scale, self._start - now.centre), dtype=np.float64)
         every = np.vstack([z, home])
         means = every @ gradient + 0.5 * ((every @ hessian) * every).sum(axis=1)
+        means *= envelope(every, regression.hyper)
         lowest = int(np.argmin(means[:-1]))
         cautious = means[:-1] + _CAUTION * regression.deviations(z, np.zeros(n))
         ahead, best = z[int(np.argmin(cautious))], z[lowest]
         doubt = float(regression.deviations(home[None, :], best)[0])
         gain = float(means[-1] - means[lowest])
-        certainty = gain / doubt if doubt > 0 else 0.0
-        return (
-            space.clip(now.centre + now.scale @ ahead) if certainty >= _AWAY else self._start,
-            space.clip(now.centre + now.scale @ best) if certainty >= _SURE else self._start,
-        )
+        away = doubt > 0 and gain >= _AWAY * doubt
+        centre = space.clip(now.centre + now.scale @ ahead) if away else self._start
+        doubt = math.hypot(_HONEST * doubt, _ROUGH * gain)
+        if not 0 < _SURE * doubt <= gain or regression.log_odds() < _ODDS:
+            return centre, self._start, 0.0, 0.0
+        return centre, space.clip(now.centre + now.scale @ best), gain, doubt
 
-    def _spread(self, regression: Regression, expected: float, rounder: Matrix) -> Matrix:
+    def _spread(self, regression: Regression, expected: float, rounder: Matrix, *, alike: bool) -> Matrix:
         """(n, n) the next A; ``expected`` loss of a candidate, in standard deviations of the noise."""
-        now = self._belief
+        now = self._now
         by_misfit = math.exp(-regression.hyper.misfit / 3)
+        by_span = _WITHIN * math.exp(regression.hyper.span)
         by_loss = math.sqrt(_EXPECTED / expected) if expected > 0 else math.inf
-        factor = min(max(min(by_misfit, by_loss), _SLOWEST), _FASTEST)
+        wanted = min(by_misfit, by_span, by_loss)
+        if alike:
+            wanted = max(wanted, now.reach * self._width / _volume(now.scale))
+        factor = min(max(wanted, _SLOWEST), _FASTEST)
         factor = min(factor, max(self._widest / _volume(now.scale), _SLOWEST))
         return limited(factor * now.scale @ rounder, self.space)
 
     def recommend(self) -> Vector:
         """(n,) the minimum of the fitted quadratic, as far as it can be believed; the start before the first
         fit."""
-        return self._belief.best.copy()
+        return self._now.best.copy()
+
+    def belief(self) -> Belief:
+        """Of the recommendation, by the posterior of the last fit: its standard deviation doubled, and a
+        quarter of the improvement added to it as the error of the model (`benchmarks/noise.py` counts how
+        often that holds)."""
+        now = self._now
+        probability = 0.5 * math.erfc(-now.gain / (math.sqrt(2) * now.doubt)) if now.doubt > 0 else 1.0
+        return Belief(Estimate(now.gain, now.doubt, len(self._told)), probability)
 
     # ------------------------------------------------------------------ memory
 
     def _memory(self) -> State:
-        now = self._belief
+        now = self._now
         return {
             "told": dump_results(self._told, self.space.size),
             "since": self._since,
@@ -308,13 +347,15 @@ class Surrogate(BaseOptimizer):
             "noise": now.noise,
             "reach": now.reach,
             "fits": now.fits,
+            "gain": now.gain,
+            "doubt": now.doubt,
         }
 
     def _recall(self, memory: State) -> None:
         self._told = load_results(memory["told"])
         self._since = memory["since"]
         hyper = Hyper(*(float(value) for value in memory["hyper"]))
-        self._belief = Belief(
+        self._now = Fitted(
             memory["centre"],
             memory["scale"],
             memory["best"],
@@ -322,6 +363,8 @@ class Surrogate(BaseOptimizer):
             memory["noise"],
             memory["reach"],
             memory["fits"],
+            memory["gain"],
+            memory["doubt"],
         )
 
 

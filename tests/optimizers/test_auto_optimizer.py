@@ -14,7 +14,7 @@ from blackopt.errors import UsageError
 from blackopt.optimizers.auto import RULES, Auto, AutoOptions, Noise, Task, chosen
 from blackopt.optimizers.groups import Groups, GroupsOptions
 from blackopt.optimizers.openai_es import OpenAIES
-from blackopt.protocols import Explained
+from blackopt.protocols import Believing, Explained
 from blackopt.space import Space
 from blackopt.testing.optimizers import (
     OptimizerConformance,
@@ -62,8 +62,7 @@ def task(n: int = 10, trials: int = 320, **others: Any) -> Task:
         (task(n=101, parallel=64), "openai-es", {"population": 32}),
         (task(n=10**6, trials=20), "openai-es", {"population": 4}),
         (task(noise="none"), "surrogate", {}),
-        (task(bounded=False), "openai-es", {"population": 18}),
-        (task(bounded=False, noise="none"), "surrogate", {}),
+        (task(bounded=False), "surrogate", {}),
         (task(noise="none", n=100, trials=1001), "cma-es", {}),
         (task(noise="none", n=100, trials=10**5), "cma-es", {}),
         (task(noise="none", n=101), "cma-es", {"covariance": "diagonal"}),
@@ -105,8 +104,8 @@ def make(n: int, **options: Any) -> Auto:
 
 
 def test_it_is_what_it_chose() -> None:
-    auto, own = make(60, sigma=0.5, seed=3), OpenAIES.Options(population=18, sigma=0.5, seed=3)  # type: ignore[call-arg]
-    alone = OpenAIES(weights(60), np.zeros(60), own)
+    auto, own = make(120, sigma=0.5, seed=3), OpenAIES.Options(population=18, sigma=0.5, seed=3)  # type: ignore[call-arg]
+    alone = OpenAIES(weights(120), np.zeros(120), own)
     for _ in range(3):
         script = noisy_script()
         for optimizer in (auto, alone):
@@ -126,12 +125,12 @@ def test_it_says_what_it_chose_and_why() -> None:
 
 
 def test_groups_pass_on_what_they_know_and_what_they_are_told() -> None:
-    space = Space.from_spec({"a": {"simplex": 3}, "b": {"weights": 60}})
+    space = Space.from_spec({"a": {"simplex": 3}, "b": {"weights": 120}})
     parts = [{"blocks": [name], "use": "auto"} for name in space.slices]
     options = GroupsOptions.model_validate({"groups": parts, "trials": 320, "parallel": 4})
     both = Groups(space, space.start(), options)
     assert both.reason.startswith("surrogate, for 3 coordinates, 320 trials, 4 in flight")
-    assert "; openai-es, for 60 coordinates (some without bounds), 320 trials, 4 in flight" in both.reason
+    assert "; openai-es, for 120 coordinates (some without bounds), 320 trials, 4 in flight" in both.reason
 
 
 @pytest.mark.parametrize("missing", ["trials", "parallel"])
@@ -150,7 +149,7 @@ def test_a_state_of_other_options_is_refused(other: dict[str, Any]) -> None:
 
 
 def test_the_choice_is_part_of_the_version() -> None:
-    few, many = make(3), make(60)
+    few, many = make(3), make(120)
     assert few.version != many.version
     assert few._optimizer.version in few.version
     state = through_json(few.dump())
@@ -160,9 +159,18 @@ def test_the_choice_is_part_of_the_version() -> None:
 
 @pytest.mark.parametrize("noise", ["none", "some", "strong"])
 def test_a_loaded_one_has_made_the_same_choice(noise: Noise) -> None:
-    auto = make(60, noise=noise)
+    auto = make(120, noise=noise)
     auto.tell([noisy_script()(c) for c in auto.ask(40)])
     options = AutoOptions(trials=320, parallel=4, noise=noise)
-    again = Auto.load(weights(60), options, through_json(auto.dump()))
+    again = Auto.load(weights(120), options, through_json(auto.dump()))
     assert (again.reason, again.version, again.group) == (auto.reason, auto.version, auto.group)
     assert fingerprint(again.dump()) == fingerprint(auto.dump())
+
+
+def test_it_passes_on_what_is_believed_and_has_no_belief_of_its_own() -> None:
+    few, many = make(3), make(120)
+    assert isinstance(few, Believing)
+    belief = few.belief()
+    assert belief is not None
+    assert (belief.improvement.value, belief.improvement.se, belief.probability) == (0.0, 0.0, 1.0)
+    assert many.belief() is None

@@ -195,3 +195,36 @@ def test_a_heavy_outlier_moves_the_recommendation_by_little() -> None:
             optimizer.tell([Evaluation(one.number, value)])
         recommended.append(bowl(optimizer.recommend()))
     assert max(recommended) < 0.15 * bowl(np.zeros(3))
+
+
+def plateau(x: np.ndarray) -> float:
+    """1 far out; the start, at two squared units from the optimum, lies on its shoulder."""
+    return 1.0 - float(np.exp(-((x - 1.0) ** 2).mean() * 2))
+
+
+def test_on_a_plateau_the_search_does_not_run_away() -> None:
+    """Ten weights without bounds, noise a third of the signal: the start is on an edge, all else is flat."""
+    optimizer = search(space(10), sigma=1.0)
+    assert regret(optimizer, plateau, 0.3, 400, flying=16) < 0.6
+    assert np.abs(optimizer.recommend()).max() < 4
+    assert np.abs([c.vector for c in optimizer.ask(32)]).max() < 12
+
+
+def test_it_says_what_its_recommendation_is_worth() -> None:
+    """Ten searches of a bowl: what is stated as 95 % holds nine times or more; the start is worth nothing."""
+    inside = 0
+    for seed in range(10):
+        optimizer, rng = search(space(3), sigma=1.0, seed=seed), np.random.default_rng(seed)
+        assert optimizer.belief().improvement.value == 0.0
+        assert optimizer.belief().probability == 1.0
+        for _ in range(80):
+            (one,) = optimizer.ask(1)
+            optimizer.tell([Evaluation(one.number, bowl(one.vector) + 3 * rng.normal())])
+        belief = optimizer.belief()
+        gain, se = belief.improvement.value, belief.improvement.se
+        assert se is not None
+        assert gain >= se >= gain / 4
+        assert 0.84 < belief.probability <= 1
+        better = bowl(np.zeros(3)) - bowl(optimizer.recommend())
+        inside += abs(gain - better) <= 1.96 * se
+    assert inside >= 9

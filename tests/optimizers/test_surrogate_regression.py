@@ -12,20 +12,33 @@ import pytest
 
 from blackopt.optimizers.quadratic import Data, Floors, Hyper, Regression, features, tuned
 
-HYPER = Hyper(linear=-0.7, quadratic=-1.2, isotropic=-0.4, drift=-2.0, anchor=-1.5, misfit=-1.0)
+HYPER = Hyper(linear=-0.7, quadratic=-1.2, isotropic=-0.4, drift=-2.0, anchor=-1.5, misfit=-1.0, span=0.5)
 
 
 def data(rows: int, n: int, *, seed: int = 0, noise: float = 1.0) -> Data:
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(rows, n))
     y = z[:, 0] - 0.5 * z[:, 1] + 0.3 * z[:, 0] * z[:, 1] + 0.2 * z[:, 1] ** 2 + noise * rng.normal(size=rows)
-    return Data(z=z, y=y, base=rng.uniform(0.5, 2.0, rows), r=(z**2).sum(axis=1), centre=-1.0)
+    return Data(z=z, y=y, base=rng.uniform(0.5, 2.0, rows), r=(z**2).sum(axis=1), centre=-1.0, span=0.0)
 
 
 def covariance(d: Data, hyper: Hyper) -> tuple[Any, Any]:
     """(N, N) K and the target, straight from the model's definition."""
-    prior = np.diag(d.prior(hyper))
-    return d.phi @ prior @ d.phi.T + np.diag(d.variance(hyper)), d.target(hyper)
+    prior, phi = np.diag(d.prior(hyper)), enveloped(d, hyper)
+    return phi @ prior @ phi.T + np.diag(d.variance(hyper)), d.target(hyper)
+
+
+def enveloped(d: Data, hyper: Hyper) -> Any:
+    """(N, p) features as the equation has them: what is constant in z does not level off."""
+    rows, n = d.z.shape
+    w = 1 / (1 + (d.z**2).sum(axis=1) / n / math.exp(hyper.span) ** 2)
+    phi = d.phi.copy()
+    still = 2 + n + n * (n + 1) // 2
+    constant = [0, *range(still, phi.shape[1], n + 1)]
+    for column in range(phi.shape[1]):
+        phi[:, column] *= 1.0 if column in constant else w
+    assert phi.shape[0] == rows
+    return phi
 
 
 @pytest.mark.parametrize(("rows", "n"), [(12, 4), (40, 4), (70, 4), (200, 4)], ids=lambda v: str(v))
@@ -37,7 +50,7 @@ def test_both_forms_of_the_system_are_the_same_gaussian_model(rows: int, n: int)
 
     s2 = (y @ np.linalg.solve(k, y) + d.slack) / (rows + 0.02)
     assert fit.s2 == pytest.approx(s2, rel=1e-6)
-    theta = d.prior(HYPER) * (d.phi.T @ np.linalg.solve(k, y))
+    theta = d.prior(HYPER) * (enveloped(d, HYPER).T @ np.linalg.solve(k, y))
     np.testing.assert_allclose(fit.theta, theta, rtol=1e-5, atol=1e-7)
 
 
@@ -62,13 +75,14 @@ def test_differences_of_the_evidence_are_those_of_the_likelihood_and_the_hyper_p
 @pytest.mark.parametrize("rows", [12, 70])
 def test_deviations_are_those_of_the_posterior(rows: int) -> None:
     d = data(rows, 3)
-    fit = Regression(d, HYPER)
-    k, _ = covariance(d, HYPER)
+    level = replace(HYPER, span=20.0)
+    fit = Regression(d, level)
+    k, _ = covariance(d, level)
     z, other = np.array([[1.0, 0.0, -1.0], [0.3, 0.2, 0.1]]), np.array([0.5, 0.5, 0.0])
     delta = np.zeros((2, d.phi.shape[1]))
     still = features(z) - features(other[None])
     delta[:, : still.shape[1]] = still
-    prior = np.diag(d.prior(HYPER))
+    prior = np.diag(d.prior(level))
     posterior = prior - prior @ d.phi.T @ np.linalg.solve(k, d.phi @ prior)
     expected = np.sqrt(fit.s2 * np.diag(delta @ posterior @ delta.T))
     np.testing.assert_allclose(fit.deviations(z, other), expected, rtol=1e-3)
@@ -81,8 +95,8 @@ def test_an_exact_quadratic_is_found_exactly() -> None:
     h = rng.normal(size=(n, n))
     h, b = h + h.T, rng.normal(size=n)
     y = z @ b + 0.5 * ((z @ h) * z).sum(axis=1)
-    d = Data(z=z, y=y, base=np.ones(50), r=np.zeros(50), centre=0.0)
-    loose = Hyper(12.0, 12.0, 12.0, -5.0, -50.0, -20.0)
+    d = Data(z=z, y=y, base=np.ones(50), r=np.zeros(50), centre=0.0, span=0.0)
+    loose = Hyper(12.0, 12.0, 12.0, -5.0, -50.0, -20.0, 20.0)
     gradient, hessian = Regression(d, loose).gradient_and_hessian()
     np.testing.assert_allclose(gradient, b, atol=1e-3)
     np.testing.assert_allclose(hessian, h, atol=1e-3)
@@ -138,7 +152,54 @@ def test_results_of_very_different_scale_do_not_break_the_factorisation() -> Non
     rng = np.random.default_rng(2)
     for rows in (12, 120):
         z = rng.normal(size=(rows, 4)) * 10.0 ** rng.uniform(-3, 4, (rows, 1))
-        d = Data(z=z, y=rng.normal(size=rows), base=np.ones(rows), r=(z**2).sum(axis=1), centre=-30.0)
+        d = Data(
+            z=z, y=rng.normal(size=rows), base=np.ones(rows), r=(z**2).sum(axis=1), centre=-30.0, span=0.0
+        )
         fit = Regression(d, replace(Hyper.initial(4), anchor=-30.0, misfit=-20.0))
         assert math.isfinite(fit.evidence)
         assert np.all(np.isfinite(fit.theta))
+
+
+@pytest.mark.parametrize("levels_off", [True, False])
+def test_the_evidence_tells_losses_that_level_off_from_those_that_do_not(levels_off: bool) -> None:
+    rng = np.random.default_rng(3)
+    n, rows = 4, 300
+    z = rng.normal(size=(rows, n)) * rng.uniform(0.2, 3.0, (rows, 1))
+    rho2 = (z**2).mean(axis=1)
+    y = z[:, 0] + 2 * rho2
+    y = (y / (1 + rho2 / 0.5) if levels_off else y) + 0.1 * rng.normal(size=rows)
+    d = Data(z=z, y=y, base=np.ones(rows), r=(z**2).sum(axis=1), centre=-3.0, span=math.log(3))
+    hyper = replace(Hyper.initial(n), anchor=-3.0, span=math.log(3))
+    for turn in range(12):
+        fit = tuned(d, hyper, turn)
+        hyper = fit.hyper
+    c = math.exp(hyper.span)
+    assert (0.4 < c < 1.2) if levels_off else c > 6
+    np.testing.assert_allclose(fit.gradient_and_hessian()[0], [1, 0, 0, 0], atol=0.15)
+
+
+def test_a_span_beyond_its_median_costs_nothing_and_a_shorter_one_needs_proof() -> None:
+    d = data(30, 3)
+    flat = replace(d, y=np.zeros(30), r=np.zeros(30), span=1.0)
+    at = {
+        span: Regression(flat, replace(HYPER, linear=-50.0, quadratic=-50.0, isotropic=-50.0, span=span))
+        for span in (0.0, 1.0, 9.0)
+    }
+    assert at[9.0].evidence == pytest.approx(at[1.0].evidence)
+    assert at[0.0].evidence == pytest.approx(at[1.0].evidence - 0.5 / 0.45**2)
+
+
+@pytest.mark.parametrize(("rows", "slope"), [(12, 3.0), (200, 1.0), (12, 0.0), (200, 0.0)])
+def test_the_odds_tell_whether_losses_depend_on_the_candidate_at_all(rows: int, slope: float) -> None:
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(rows, 3))
+    d = Data(
+        z=z,
+        y=slope * z[:, 0] + rng.normal(size=rows),
+        base=np.ones(rows),
+        r=(z**2).sum(axis=1),
+        centre=-6.0,
+        span=3.0,
+    )
+    fit = tuned(d, replace(Hyper.initial(3), anchor=-6.0, span=3.0), 0)
+    assert fit.log_odds() > 2 if slope else fit.log_odds() < 1
