@@ -14,7 +14,7 @@ It is not wider than losses differ, either: where they level off with the distan
 spread ends where a slope is seen best. Far results would say nothing there, and the search would wander.
 
 Before anything but the start is recommended, two things must be shown: that losses depend on the candidate at
-all (the evidence for the fit is three times that for none), and that the recommendation is better, with a
+all (the evidence for the fit exceeds that for none), and that the recommendation is better, with a
 probability of five in six. Under strong noise the lowest point of a fitted quadratic is as lucky as a best
 sample; its own standard deviation does not know that centre, axes and priors were chosen by the same luck.
 """
@@ -47,7 +47,7 @@ Matrix = NDArray[np.float64]
 _CAUTION = 0.5  # posterior standard deviations that a step of the centre has to be better by,
 _AWAY = 1.0  # that a centre away from the start has to be better than the start by,
 _SURE = 1.0  # and honest ones that a recommendation has to be better by: five in six are
-_ODDS = math.log(3)  # log odds that losses depend on the candidate at all, before anything is recommended
+_ODDS = 0.0  # log odds that losses depend on the candidate at all, before anything is recommended
 _HONEST = (
     2.0  # times the posterior standard deviation: centre, axes and priors were chosen by the same results
 )
