@@ -33,7 +33,7 @@ import multiprocessing
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -210,6 +210,7 @@ class Part:
         seeds: how many, unless the command line says.
         columns: of the table, after those of the variant.
         row: their cells, from the runs of a variant.
+        goal: what a run is for, and whether it got there.
     """
 
     title: str
@@ -221,6 +222,7 @@ class Part:
     seeds: int
     columns: tuple[str, ...]
     row: Callable[[list[dict[str, Any]]], list[Cell]]
+    goal: tuple[str, Callable[[dict[str, Any]], bool]]
 
 
 def fitted(runs: list[dict[str, Any]]) -> list[Cell]:
@@ -264,6 +266,7 @@ PARTS = {
         1000, 60, 10,
         ("reached", "fewest", "median", "most", "largest loss"),
         fitted,
+        ("a test loss below 0.05", lambda run: run["iterations"] is not None),
     ),
     "cartpole": Part(
         "CartPole-v1: mean return over 100 episodes of what is recommended after {length}",
@@ -271,8 +274,9 @@ PARTS = {
         list(product(POLICIES, SEARCHES, ("whole generations", "in flight"))),
         ("policy", "search", "results"),
         640, 48, 5,
-        ("above 195", "above 475", "least", "median", "largest"),
+        ("at least 195", "at least 475", "least", "median", "largest"),
         balanced,
+        ("a mean return of 475", lambda run: run["return"] >= 475),
     ),
     "swimmer": Part(
         "Swimmer-v5: episodes until the centre's return is 325",
@@ -282,6 +286,7 @@ PARTS = {
         250, 2, 3,
         ("reached", "episodes", "best return of each seed", "last"),
         swum,
+        ("a return of 325", lambda run: max(value for _, value in run["curve"]) >= RETURN),
     ),
 }  # fmt: skip
 
@@ -326,6 +331,7 @@ def main() -> int:
             "Published results, run again",
             tables,
             seeds=", ".join(f"{name} 0 to {last - 1}" for name, last in seeds.items()),
+            lost=missed(found),
             libraries=(*LIBRARIES, "gymnasium", "mujoco"),
             data=[
                 {"part": part, "variant": list(variant), "runs": runs}
@@ -333,6 +339,17 @@ def main() -> int:
             ],
         )
     return 0
+
+
+def missed(found: Mapping[tuple[str, tuple[str, ...]], list[dict[str, Any]]]) -> list[str]:
+    """Who did not get where it should, a sentence each."""
+    sentences = []
+    for (name, variant), runs in found.items():
+        goal, reached = PARTS[name].goal
+        short = sum(not reached(run) for run in runs)
+        if short:
+            sentences.append(f"{name}, {', '.join(variant)}: {short} of {len(runs)} seeds missed {goal}.")
+    return sentences
 
 
 def available(name: str) -> bool:
