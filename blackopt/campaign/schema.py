@@ -398,7 +398,7 @@ class Explore(Section):
     """Directions in a window, each there and back: twice as many arms. Also how many an update of the
     optimizer takes, unless `optimizer` says so itself."""
 
-    store: Annotated[str, Field(min_length=1)] = "exploration"
+    store: Annotated[str, Field(min_length=1)] = "centres"
     """Directory of the centres that candidates are relative to, shared with the modules; relative to the
     campaign file."""
 

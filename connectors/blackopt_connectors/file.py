@@ -85,7 +85,7 @@ class FileTarget:
             refused = _fence(directory, order.epoch)
             if refused:
                 return refused
-            if order.trial in _withdrawn(directory):
+            if _is_withdrawn(_withdrawn(directory), order.trial):
                 return Receipt(Outcome.REFUSED, f"withdrawn: trial {order.trial} is not served again")
             there = _order(_read(directory, name))
             if there is not None and not _same(there, parse_json(body)):
@@ -107,12 +107,11 @@ class FileTarget:
                 os.unlink(f"{order.arm}.json", dir_fd=directory)
             except FileNotFoundError:
                 outcome = Outcome.REPEATED
-            else:
-                _sync(directory)
             withdrawn = _withdrawn(directory)
-            if order.trial not in withdrawn:
-                text = "".join(f"{trial}\n" for trial in sorted({*withdrawn, order.trial}))
-                _write(directory, _WITHDRAWN, text.encode())
+            if not _is_withdrawn(withdrawn, order.trial):
+                _write(directory, _WITHDRAWN, _ranges(withdrawn, order.trial).encode())  # syncs both
+            elif outcome is Outcome.APPLIED:
+                _sync(directory)
             return Receipt(outcome)
 
     def adopt(self, order: Adopt) -> Receipt:
@@ -281,7 +280,11 @@ def _bad_name(campaign: str, arm: str = "t0") -> Receipt | None:
 
 def _fence(directory: int, epoch: int) -> Receipt | None:
     """Refuse an epoch below the highest; else remember it, before anything that it orders is done."""
-    highest = max(_numbers(directory, _FENCE), default=0)
+    found = _read(directory, _FENCE)
+    try:
+        highest = int(found[0]) if found else 0
+    except ValueError as error:
+        raise OSError(errno.EIO, f"{_FENCE} holds something else than a number") from error
     if epoch < highest:
         return Receipt(Outcome.REFUSED, f"fenced: epoch {epoch} is over; {highest} has been seen")
     if epoch > highest:
@@ -289,17 +292,38 @@ def _fence(directory: int, epoch: int) -> Receipt | None:
     return None
 
 
-def _withdrawn(directory: int) -> frozenset[int]:
-    """Trials that are never served again: a push that was held up may arrive after its withdrawal."""
-    return frozenset(_numbers(directory, _WITHDRAWN))
+def _withdrawn(directory: int) -> list[range]:
+    """Trials that are never served again: a push that was held up may arrive after its withdrawal.
 
-
-def _numbers(directory: int, name: str) -> list[int]:
-    found = _read(directory, name)
+    Written as ``0-1999``, since most of them are neighbours, in order.
+    """
+    found = _read(directory, _WITHDRAWN)
     try:
-        return [int(line) for line in found[0].split()] if found else []
+        return [_range(line) for line in found[0].decode().split()] if found else []
     except ValueError as error:
-        raise OSError(errno.EIO, f"{name} holds something else than numbers") from error
+        raise OSError(errno.EIO, f"{_WITHDRAWN} holds something else than numbers") from error
+
+
+def _is_withdrawn(withdrawn: list[range], trial: int) -> bool:
+    return any(trial in part for part in withdrawn)
+
+
+def _ranges(withdrawn: list[range], trial: int) -> str:
+    """The text of these trials and one more."""
+    joined: list[range] = []
+    for part in sorted([*withdrawn, range(trial, trial + 1)], key=lambda part: part.start):
+        if joined and joined[-1].stop == part.start:
+            joined[-1] = range(joined[-1].start, part.stop)
+        else:
+            joined.append(part)
+    return "".join(
+        f"{part.start}-{part.stop - 1}\n" if len(part) > 1 else f"{part.start}\n" for part in joined
+    )
+
+
+def _range(line: str) -> range:
+    first, _, last = line.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def _order(found: tuple[bytes, float] | None) -> Any:

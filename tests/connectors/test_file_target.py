@@ -265,3 +265,13 @@ def test_f10_an_adoption_waits_for_the_order_before_it_and_then_meets_its_fence(
     old.join()
     assert [receipt.outcome for receipt in receipts] == [Outcome.REFUSED]
     assert target.incumbent(CAMPAIGN) == (1, an_adoption(1).artifact.sha256)
+
+
+def test_trials_withdrawn_in_any_order_stay_so_and_are_written_as_ranges(tmp_path: Path) -> None:
+    target, trials = a_target(tmp_path), [5, 3, 4, 9, 1, 2, 7]
+    for trial in trials:
+        target.withdraw(a_withdrawal(trial))
+    assert (tmp_path / "arms" / "conformance" / ".withdrawn").read_text() == "1-5\n7\n9\n"
+    for trial in range(1, 11):
+        refused = target.push(a_push(trial)).outcome is Outcome.REFUSED
+        assert refused == (trial in trials)

@@ -33,7 +33,7 @@ def near(folder: Path) -> Callable[[bytes], float]:
     """True success rate of an order: the closer to BEST the better. Reads what a module would read."""
 
     def rate(body: bytes) -> float:
-        store = Store(folder / "exploration")
+        store = Store(folder / "centres")
         if len(body) == 64:
             values = Centre.read(store.get(body.decode())).values
         else:
@@ -57,7 +57,7 @@ def exploring(world: Any) -> Any:
 
 def test_the_way_of_a_campaign_with_keys(world: Any) -> None:
     exploring(world).finish()
-    store = Store(world.folder / "exploration")
+    store = Store(world.folder / "centres")
     with world.ledger() as ledger:
         trials = ledger.trials()
         search = [t for t in trials if t.role is Role.SEARCH]
@@ -109,7 +109,7 @@ def test_a_centre_is_there_before_the_first_order_and_while_a_trial_needs_it(wor
     folder, push = world.folder, world.production.push
 
     def watched(order: Any) -> Any:
-        seen.append(set(Store(folder / "exploration").labels()))
+        seen.append(set(Store(folder / "centres").labels()))
         number = int(order.arm[1:])
         key = None if len(order.artifact.body) == 64 else Keyed.decode(order.artifact.body)
         assert label("feed", WHOLE + number if key is None else key.version) in seen[-1]
@@ -123,9 +123,7 @@ def test_a_centre_is_there_before_the_first_order_and_while_a_trial_needs_it(wor
             done = turn.done
             with world.ledger() as ledger:
                 needed = {t.version for t in ledger.trials() if t.keyed and t.state is not TrialState.TOLD}
-            assert {label("feed", version) for version in needed} <= set(
-                Store(folder / "exploration").labels()
-            )
+            assert {label("feed", version) for version in needed} <= set(Store(folder / "centres").labels())
             if turn.next_us is not None:
                 world.clock.wait_until(turn.next_us)
     assert len(seen) > 48
@@ -180,7 +178,7 @@ def test_a_centre_that_this_machine_computes_otherwise_is_said_and_the_published
     with exploring(world).process() as runner:
         while len(runner.driver.ledger.centres()) < 2:
             world.clock.wait_until(runner.turn().next_us)
-        published = Store(world.folder / "exploration").labels()
+        published = Store(world.folder / "centres").labels()
     from blackopt.optimizers.openai_es import OpenAIES
 
     step = OpenAIES._step
@@ -192,7 +190,7 @@ def test_a_centre_that_this_machine_computes_otherwise_is_said_and_the_published
     with world.process() as runner:
         assert runner.learner.moved == [1]
         assert runner.learner.diverged == []
-        assert Store(world.folder / "exploration").labels() == published
+        assert Store(world.folder / "centres").labels() == published
         runner.run()
     assert any(n.kind == "divergence" and "published ones stand" in n.text for n in world.notices)
     with world.ledger() as ledger:
