@@ -146,7 +146,7 @@ class _Cases:
 @lru_cache(maxsize=_KEPT)
 def _places(seed: int, key: int, blocks: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     starts, signs = places(seed, key, 0, blocks)
-    return tuple(starts), tuple(signs)
+    return tuple(starts.tolist()), tuple(signs.tolist())
 
 
 def _keys(centre: Centre, candidates: Sequence[Keyed | None]) -> Iterator[_Cases]:

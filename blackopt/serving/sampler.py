@@ -32,7 +32,7 @@ from blackopt.artifacts.delta import Base, full
 from blackopt.artifacts.keyed import Keyed
 from blackopt.artifacts.portable import Kind
 from blackopt.artifacts.store import Store
-from blackopt.artifacts.table import table
+from blackopt.artifacts.table import BLOCK, places, table
 from blackopt.errors import ArtifactError, UsageError
 from blackopt.serving.answers import Refused
 from blackopt.serving.exposures import Exposure, ExposureLog, outcome_text
@@ -47,6 +47,9 @@ Tensors = Mapping[str, Floats]
 
 _FARTHEST = 7.0
 """No number of any kind of noise is as far from 0."""
+
+_STEPS = 4
+"""Steps that are served at once and have a table of their own, of 16 MB each; others take a second pass."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -64,12 +67,64 @@ class Still(Generic[T]):
     model: T
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Moves:
+    """Noise from a table, times sigma, as far as a request can be spared it.
+
+    Attributes:
+        scaled: sigma times the table, which all candidates of this step share.
+        places: for each run of the centre, where in it each block begins, and whether it is added or else
+            subtracted.
+    """
+
+    scaled: Floats
+    places: tuple[tuple[NDArray[np.int32], NDArray[np.bool_]], ...]
+
+    @classmethod
+    def of(cls, centre: Centre, candidate: Keyed, scaled: Floats) -> Moves:
+        """Those of a candidate."""
+        found = []
+        for run in centre.runs:
+            first = run.offset // BLOCK
+            count = -(-(run.offset + run.last - run.first) // BLOCK) - first
+            starts, signs = places(centre.seed, candidate.key, first, count)
+            found.append((starts, signs == candidate.sign))
+        return cls(scaled, tuple(found))
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Served(Generic[T]):
-    """What an artifact is: a still model, or a candidate around one."""
+    """What an artifact is: a still model, or a candidate around one.
+
+    Attributes:
+        still: what it is without noise.
+        candidate: what is added; None for nothing.
+        moves: what was made ready of it; None where nothing was.
+    """
 
     still: Still[T]
     candidate: Keyed | None = None
+    moves: Moves | None = None
+
+    def fill(self, out: Floats) -> None:
+        """Write the numbers that take noise, as :meth:`Centre.perturb` makes them, to the bit.
+
+        That they are finite was seen when the order came. With the products at hand it is one sum for each
+        number, and takes about as long as reading and writing them.
+        """
+        assert self.candidate is not None
+        centre, moves = self.still.centre, self.moves
+        if moves is None:
+            centre.perturb(self.candidate, out)
+            return
+        for run, (starts, added) in zip(centre.runs, moves.places, strict=True):
+            given, made = centre.values[run.place], out[run.place]
+            at = -(run.offset % BLOCK)  # where the block begins, relative to the run
+            for start, add in zip(starts.tolist(), added.tolist(), strict=True):
+                low, high = max(at, 0), min(at + BLOCK, len(given))
+                stretch = moves.scaled[start + low - at : start + high - at]
+                (np.add if add else np.subtract)(given[low:high], stretch, made[low:high])
+                at += BLOCK
 
 
 class Models(Generic[T]):
@@ -108,6 +163,7 @@ class Models(Generic[T]):
         self._lock = threading.Lock()
         # Alive for as long as something that is served, or was not replaced yet, refers to it.
         self._still: weakref.WeakValueDictionary[int, Still[T]] = weakref.WeakValueDictionary()
+        self._scaled: weakref.WeakValueDictionary[tuple[int, float], Floats] = weakref.WeakValueDictionary()
 
     def accept(self, artifact: Artifact) -> None:
         """The check for ``Arms(accept=...)``: everything else is seen when it is loaded.
@@ -129,7 +185,8 @@ class Models(Generic[T]):
         try:
             if artifact.media_type == keyed.MEDIA_TYPE:
                 candidate = Keyed.decode(artifact.body)
-                return Served(self._around(candidate), candidate)
+                still = self._around(candidate)
+                return Served(still, candidate, self._moves(still.centre, candidate))
             if artifact.media_type == centres.MEDIA_TYPE:
                 found = Centre.read(self._store.get(artifact.body.decode("ascii")))
                 if found.campaign != self.campaign:
@@ -150,9 +207,17 @@ class Models(Generic[T]):
         # Checked once, so that no request meets an overflow.
         if largest + _FARTHEST * candidate.sigma > float(np.finfo(np.float32).max):
             raise Refused(f"sigma is {candidate.sigma!r}: float32 does not reach as far from {largest!r}")
-        if candidate.kind is Kind.TABLE:
-            table(still.centre.seed)  # now, and not in the first request
         return still
+
+    def _moves(self, centre: Centre, candidate: Keyed) -> Moves | None:
+        if candidate.kind is not Kind.TABLE:
+            return None
+        whole = table(centre.seed)  # made now, and not in the first request
+        with self._lock:
+            scaled = self._scaled.get((centre.seed, candidate.sigma))
+            if scaled is None and len(self._scaled) < _STEPS:
+                scaled = self._scaled[centre.seed, candidate.sigma] = whole * np.float32(candidate.sigma)
+        return None if scaled is None else Moves.of(centre, candidate, scaled)
 
     def _of_version(self, version: int, read: Callable[[], Centre]) -> Still[T]:
         with self._lock:
@@ -366,7 +431,7 @@ class Perturbed(Generic[T]):
         if self.candidate is None:
             self.model = self._served.still.model
         else:
-            self._buffer = self._pool.take(self._served, self.candidate)
+            self._buffer = self._pool.take(self._served)
             self.model = self._buffer.model
         return self
 
@@ -418,7 +483,7 @@ class Buffer(Generic[T]):
         """Whether nothing has to be computed."""
         return self._served is not None and self._served() is served
 
-    def fill(self, served: Served[T], candidate: Keyed) -> None:
+    def fill(self, served: Served[T]) -> None:
         """Write the candidate's numbers: one pass over those that take noise."""
         if self.holds(served):
             return
@@ -429,7 +494,7 @@ class Buffer(Generic[T]):
             if centre.noisy < len(centre.values):
                 np.copyto(self.values, centre.values)
             self._centre = weakref.ref(centre)
-        centre.perturb(candidate, self.values)
+        served.fill(self.values)
         self._served = weakref.ref(served)
 
 
@@ -447,12 +512,12 @@ class Pool(Generic[T]):
         self._free: list[Buffer[T]] = []
         self._made = 0
 
-    def take(self, served: Served[T], candidate: Keyed) -> Buffer[T]:
+    def take(self, served: Served[T]) -> Buffer[T]:
         """A buffer with this candidate, for this request alone."""
         buffer = self._chosen(served)
         if buffer is None:
             buffer = Buffer(served.still.centre, self._make)
-        buffer.fill(served, candidate)
+        buffer.fill(served)
         return buffer
 
     def give(self, buffer: Buffer[T]) -> None:

@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blackopt.artifacts import Centre, Keyed, Kind, Store, full
 from blackopt.artifacts.centre import reference
+from blackopt.artifacts.table import BLOCK, table
 from blackopt.errors import UsageError
 from blackopt.serving import Arms, Models, Sampler
+from blackopt.serving.sampler import Moves, Served, Still
 from blackopt.traffic import allocate
 from blackopt.types import Adopt, Artifact, Placement, Push, Withdraw
 from blackopt_connectors.file import FileOptions, FileTarget
@@ -112,6 +116,40 @@ def units(count: int = 400) -> list[str]:
     return [f"user {number}" for number in range(count)]
 
 
+@settings(deadline=None)
+@given(
+    lead=st.integers(0, 3 * BLOCK),
+    still=st.integers(0, BLOCK),
+    rest=st.integers(1, 2 * BLOCK),
+    sign=st.sampled_from([1, -1]),
+    sigma=st.floats(1e-3, 10.0),
+)
+def test_products_that_are_at_hand_give_the_same_bits(
+    lead: int, still: int, rest: int, sign: int, sigma: float
+) -> None:
+    values = np.random.default_rng(1).standard_normal(lead + still + rest, dtype=np.float32)
+    shapes = {"a": (lead,), "still": (still,), "b": (rest,)}
+    around = Centre("feed", 1, 5, shapes, values, ("still",))
+    candidate = Keyed(1, rest, sign, sigma, Kind.TABLE)
+    one, two = values.copy(), values.copy()
+    around.perturb(candidate, one)
+    moves = Moves.of(around, candidate, table(5) * np.float32(sigma))
+    Served(Still(around, 1, None), candidate, moves).fill(two)
+    assert one.tobytes() == two.tobytes()
+
+
+def test_more_steps_than_have_tables_give_the_same_numbers(lane: Lane) -> None:
+    centre(3).publish(lane.store)
+    models = Models(lane.folder.parent / "centres", "feed", Model, incumbent=lane.incumbent.tensors())
+    candidates = [Keyed(3, 1, 1, 0.01 * (number + 1), Kind.TABLE) for number in range(7)]
+    loaded = [models.load(candidate.encode()) for candidate in candidates]
+    assert sum(served.moves is not None for served in loaded) == 4
+    for served, candidate in zip(loaded, candidates, strict=True):
+        out = np.empty(SIZE, np.float32)
+        served.fill(out)
+        assert out.tobytes() == expected(3, candidate)
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_each_unit_is_served_the_numbers_of_its_arm_and_keeps_them(lane: Lane, kind: Kind) -> None:
     centre(3).publish(lane.store)
@@ -194,24 +232,24 @@ def test_a_candidate_that_is_there_already_is_not_computed(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed = []
-    compute = Centre.perturb
+    compute = Served.fill
 
-    def counting(self: Centre, candidate: Keyed, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        computed.append(candidate)
-        return compute(self, candidate, out)
+    def counting(self: Served[Model], out: NDArray[np.float32]) -> None:
+        computed.append(self.candidate)
+        compute(self, out)
 
-    monkeypatch.setattr(Centre, "perturb", counting)
+    monkeypatch.setattr(Served, "fill", counting)
     centre(3).publish(lane.store)
-    lane.window(1, 3)
+    arms = lane.window(1, 3)
     sampler = lane.sampler(keep=2)
     by_arm = {sampler.perturb(unit).arm: unit for unit in units()}
     one, two, three = (by_arm[arm] for arm in ("t0", "t1", "t2"))
     for unit in (one, one, two, one, two):
         with sampler.perturb(unit):
             pass
-    assert [candidate.sign for candidate in computed] == [1, -1], "two are kept"
+    assert [c and c.sign for c in computed] == [1, -1], "two are kept"
     lane.target.push(  # a renewal is the same candidate
-        Push("k0", "feed", 0, "t0", 1, 900.0, computed[0].encode(), Placement(1, "s.1", *_slices(0)))
+        Push("k0", "feed", 0, "t0", 1, 900.0, arms["t0"].encode(), Placement(1, "s.1", *_slices(0)))
     )
     sampler.refresh()
     with sampler.perturb(one), sampler.perturb(by_arm["control"]):
