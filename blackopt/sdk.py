@@ -13,7 +13,7 @@ from blackopt import plugins
 from blackopt.campaign import CampaignSpec, from_mapping, load
 from blackopt.errors import UsageError
 from blackopt.ledger import Ledger
-from blackopt.protocols import Clock, Evaluator
+from blackopt.protocols import Believing, Clock, Evaluator
 from blackopt.protocols import Optimizer as OptimizerProtocol
 from blackopt.runner import manual
 from blackopt.runner.assembly import Parts, create_ledger, drive, open_ledger
@@ -23,7 +23,7 @@ from blackopt.runner.promoting import begin, take_back
 from blackopt.runner.results import Results, results
 from blackopt.runner.standing import Standing, standing
 from blackopt.space import Space
-from blackopt.types import Candidate, Evaluation, Status
+from blackopt.types import Belief, Candidate, Evaluation, Status
 
 
 class Campaign:
@@ -253,6 +253,10 @@ class Optimizer:
     def recommend(self) -> dict[str, object]:
         """The centre that the optimizer believes in."""
         return self.space.decode(self._optimizer.recommend())
+
+    def belief(self) -> Belief | None:
+        """By how much it thinks that better than the start, and how surely; None where it has no opinion."""
+        return self._optimizer.belief() if isinstance(self._optimizer, Believing) else None
 
 
 class Proposal:

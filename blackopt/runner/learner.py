@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from blackopt.ledger import Driver, Ledger, dump_state, load_state
 from blackopt.ledger.rows import NewTell, NewTrial, TellRow, TrialRow
-from blackopt.protocols import Optimizer, OptimizerOptions
+from blackopt.protocols import Believing, Optimizer, OptimizerOptions
 from blackopt.runner.centres import Centres, vector_sha
 from blackopt.space import Space
-from blackopt.types import Candidate, Evaluation, KeyedCandidate, Role, State, Status, Vector
+from blackopt.types import Belief, Candidate, Evaluation, KeyedCandidate, Role, State, Status, Vector
 
 SNAPSHOT_EVERY = 500
 """Tells between two snapshots: replaying this many takes well under a second for every optimizer."""
@@ -129,6 +129,10 @@ class Learner:
     def recommend(self) -> Vector:
         """(n,) the centre that the optimizer believes in."""
         return self.optimizer.recommend()
+
+    def belief(self) -> Belief | None:
+        """What the optimizer thinks that is worth, where it has an opinion."""
+        return self.optimizer.belief() if isinstance(self.optimizer, Believing) else None
 
     def _trial(self, candidate: Candidate, number: int) -> NewTrial:
         return NewTrial(

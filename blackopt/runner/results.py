@@ -14,7 +14,7 @@ from blackopt.metrics.effects import combine, interval
 from blackopt.runner.assembly import Parts
 from blackopt.runner.judge import Judge
 from blackopt.runner.standing import Standing, standing
-from blackopt.types import CONTROL, Estimate, Role, Status, Vector
+from blackopt.types import CONTROL, Belief, Estimate, Role, Status, Vector
 
 AROUND = 16
 """How many of the last search trials describe the neighbourhood of the recommendation."""
@@ -48,6 +48,8 @@ class Results:
         stopped: a guardrail stopped the recommendation itself when it was measured again.
         promotion: where the newest one stands; None where none was started.
         foretold: the surrogate that an estimate from the search was told from; "" for the metric itself.
+        believed: what the optimizer's own model says of the recommendation, as losses; None where that was
+            measured again, and where the optimizer has no model.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Results:
     stopped: bool
     promotion: Standing | None = None
     foretold: str = ""
+    believed: Belief | None = None
 
     @property
     def proven(self) -> bool:
@@ -128,6 +131,7 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         stopped=any(tell.status is Status.INFEASIBLE for tell in again),
         promotion=promotion,
         foretold=surrogate.metric if evidence is Evidence.SEARCH and surrogate is not None else "",
+        believed=learner.belief() if evidence is Evidence.SEARCH else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from blackopt.metrics.effects import interval
 from blackopt.runner.results import Evidence, Results
 
 
@@ -12,7 +13,7 @@ def per_cent(value: float, *, sign: bool = False) -> str:
 
 def headline(found: Results) -> str:
     """What came out, how sure that is, and what to do: two or three lines."""
-    return "\n".join([_worth(found), _advice(found)])
+    return "\n".join([_worth(found), *_believed(found), _advice(found)])
 
 
 def _worth(found: Results) -> str:
@@ -25,6 +26,18 @@ def _worth(found: Results) -> str:
         levels = f"{_level(found, found.treatment.value)} against {_level(found, found.control.value)}"
         return f"{found.metric} {levels} under control: {_value(found, value)}{spread}"
     return f"{found.metric} {_value(found, value)}{spread}"
+
+
+def _believed(found: Results) -> list[str]:
+    """What the optimizer's own model says of an evaluation's recommendation."""
+    if found.believed is None or found.compared:
+        return []
+    improvement = found.believed.improvement
+    if not improvement.se:
+        return ["by the optimizer's model nothing is shown to be better than the start, which is recommended"]
+    low, high = (_level(found, limit) for limit in interval(improvement))
+    better = f"by the optimizer's model better than the start by {_level(found, improvement.value)}"
+    return [f"{better}, 95 % CI {low} to {high}"]
 
 
 def _advice(found: Results) -> str:
