@@ -69,7 +69,7 @@ TARGETS = (0.1, 0.03)
 EVERY = 5  # results between two looks at the recommendation
 VISIBLE = 1e-3  # of the spread of candidates: less is no effect
 ALLOWED = 0.05  # results without effect
-PROBES, PROBED = 20, 400  # results whose effect is measured, in a run of so many
+PROBES, PROBED = 10, 400  # results whose effect is measured, in a run of so many
 
 
 class Asked(NamedTuple):
