@@ -522,8 +522,10 @@ def main() -> int:
     todo = jobs(systems, workers, seeds, quick=options.quick)
     found, began = Found(), time.perf_counter()
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        for done in pool.map(execute, todo):
+        for count, done in enumerate(pool.map(execute, todo), 1):
             found.add(*done)
+            if count % 100 == 0:
+                print(f"{count} of {len(todo)} runs", file=sys.stderr)
     shown, lost = tables(found, systems, workers), losses(found, systems, workers)
     for table in shown:
         print(f"\n{table.title}\n")
