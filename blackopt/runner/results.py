@@ -102,7 +102,9 @@ def results(parts: Parts, ledger: Ledger) -> Results:
         evidence = Evidence.FRESH
         estimate = combine([Estimate(t.value, t.se, 1.0) for t in fresh if t.value is not None])
     else:
-        estimate = _around([t for t in tells if t.role is Role.SEARCH and t.status is Status.OK][-AROUND:])
+        search = [t for t in tells if t.role is Role.SEARCH and t.status is Status.OK]
+        # With `explore` a search's control serves the centre: nothing was compared with the incumbent.
+        estimate = _around(search[-AROUND:]) if spec.explore is None else None
         evidence = Evidence.NONE if estimate is None else Evidence.SEARCH
     if fresh:
         recommendation = ledger.trial(fresh[-1].trial).vector

@@ -11,9 +11,9 @@ import pytest
 from blackopt.errors import LedgerError, UsageError
 from blackopt.ledger import Driver
 from blackopt.ledger.canonical import sha256
-from blackopt.ledger.rows import CentreRow, NewTrial, TrialState
+from blackopt.ledger.rows import CentreRow, NewTell, NewTrial, TrialState
 from blackopt.ledger.sqlite import sqlite3
-from blackopt.types import Role
+from blackopt.types import Role, Status
 
 KEYS = [bytes([0x4B, n]) + bytes(22) for n in range(4)]
 CENTRE = CentreRow(0, "a" * 64, "b" * 64)
@@ -133,3 +133,19 @@ def test_a_batch_with_a_trial_in_another_state_writes_nothing(driver: Driver) ->
         TrialState.ASKED,
     ]
     driver.ledger.verify()
+
+
+def test_snapshots_of_a_large_model_do_not_make_the_file_grow_for_ever(driver: Driver) -> None:
+    state = bytes(2_000_000)
+    sizes = []
+    for n in range(8):
+        driver.snapshot(tell_seq=0, asked=n, optimizer_version="1", state=state)
+        driver.ask([keyed(n % 4) if n < 4 else _more(n)], at_us=n)
+        driver.tell([NewTell(n, Status.VOID, cause="x")], at_us=n)
+        driver.snapshot(tell_seq=n + 1, asked=n, optimizer_version="1", state=state + bytes([n]))
+        sizes.append(driver.ledger.path.stat().st_size)
+    assert sizes[-1] < 3.5 * len(state)
+
+
+def _more(number: int) -> NewTrial:
+    return NewTrial(number, number, Role.SEARCH, 0, 0, None, key=KEYS[0])
