@@ -118,6 +118,9 @@ class ExposureLog(ABC):
     def _open(self) -> Write:
         """Connect, in the thread that writes; called again after an error."""
 
+    def _shut(self) -> None:  # noqa: B027 - most have nothing to shut
+        """Disconnect what was opened: after an error, and at the end."""
+
     def put(self, exposure: Exposure) -> None:
         """Take a line; never waits for anybody."""
         if self._pid != os.getpid():
@@ -225,6 +228,7 @@ class ExposureLog(ABC):
             for event in flushed:
                 event.set()
             if ended and self._queue.empty():
+                self._shut()
                 return
 
     def _deliver(self, lines: Sequence[Exposure]) -> bool:
@@ -240,6 +244,7 @@ class ExposureLog(ABC):
                 break
             except Exception as error:  # noqa: BLE001 - whatever a sink raises, the lines are kept and written again
                 self._write = None
+                self._shut()
                 if not self._why:
                     _log.warning("exposures cannot be written, trying again: %s", error)
                 self._why = f"{type(error).__name__}: {error}"
@@ -309,9 +314,10 @@ class SqliteLog(ExposureLog):
         if not _TABLE.fullmatch(table):
             raise UsageError(f"table: expected letters, digits and underscores, got {table!r}")
         self._path, self._table = Path(path), table
+        self._connection: sqlite3.Connection | None = None
 
     def _open(self) -> Write:
-        connection = sqlite3.connect(self._path, timeout=5.0)
+        connection = self._connection = sqlite3.connect(self._path, timeout=5.0)
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self._table} (id TEXT PRIMARY KEY, campaign TEXT NOT NULL, "
             'window INTEGER NOT NULL, arm TEXT NOT NULL, unit TEXT NOT NULL, "time" INTEGER NOT NULL, '
@@ -325,6 +331,11 @@ class SqliteLog(ExposureLog):
                 connection.executemany(insert, lines)
 
         return write
+
+    def _shut(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 class RedisLog(ExposureLog):
@@ -372,6 +383,9 @@ class RedisLog(ExposureLog):
                 together.execute()
 
         return write
+
+    def _shut(self) -> None:
+        self._client.close()
 
 
 class CallableLog(ExposureLog):

@@ -325,10 +325,11 @@ class Sampler(Generic[T]):
         return cls(arms, models, log=log, keep=keep)
 
     def perturb(self, unit: str) -> Perturbed[T]:
-        """What a unit is served, to be used in a ``with``: its model holds until the end of that.
+        """What a unit is served now, to be used in a ``with``: its model holds until the end of that.
 
         The same unit gets the same candidate for as long as its window and its arm last. A unit outside every
-        arm gets the incumbent; the control of a window of candidates their centre.
+        arm gets the incumbent; the control of a window of candidates their centre. Calls may be nested, and
+        come from any thread.
 
         Raises:
             UsageError: the unit is not a string.
@@ -428,6 +429,8 @@ class Perturbed(Generic[T]):
         self._write(self._sampler.log, outcome_text(outcome))
 
     def __enter__(self) -> Self:
+        if self._buffer is not None:
+            raise UsageError("perturb: this one is open already; call perturb again for another")
         if self.candidate is None:
             self.model = self._served.still.model
         else:

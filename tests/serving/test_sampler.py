@@ -281,6 +281,8 @@ def test_open_perturbations_have_memory_of_their_own(lane: Lane) -> None:
             assert a.model is not c.model
             for p in (a, b, c):
                 assert p.act() == expected(3, arms[p.arm or ""])
+            with pytest.raises(UsageError, match="open already"), a:
+                pass
     assert Model.made == made + 3, "models are made once for each"
 
 

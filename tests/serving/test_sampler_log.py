@@ -301,6 +301,20 @@ def test_a_fork_has_a_queue_and_a_thread_of_its_own(tmp_path: Path) -> None:
     assert len({row["id"] for row in rows}) == 3
 
 
+def test_sqlite_goes_on_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    log = SqliteLog(path)
+    log.put(line(log, "before"))
+    log.flush()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("DROP TABLE exposures")
+    log.put(line(log, "meanwhile"))  # fails at once, and makes the table anew
+    log.flush(60)
+    assert other.execute("SELECT unit FROM exposures").fetchall() == [("meanwhile",)]
+    other.close()
+    log.close()
+
+
 def test_redis_has_every_line_also_after_it_was_away(tmp_path: Path, redis_url: str) -> None:
     import redis
 
