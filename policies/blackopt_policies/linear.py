@@ -67,6 +67,7 @@ class Linear:
 
     Attributes:
         space: blocks ``weights`` (row by row), ``bias`` unless it is fixed, then the parameters.
+        shapes: of the first two.
 
     Raises:
         ConfigurationError: the artifact under ``start`` cannot be read, or does not fit.
@@ -76,6 +77,7 @@ class Linear:
 
     def __init__(self, options: LinearOptions, *, base: Path) -> None:
         self._outputs, self._inputs = options.outputs, options.width
+        self.shapes = {"weights": (self._outputs, self._inputs), "bias": (self._outputs,)}
         self._names = options.inputs if isinstance(options.inputs, list) else None
         self._parameters = tuple(options.parameters)
         self._learns_bias = options.bias

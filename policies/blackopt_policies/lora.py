@@ -68,6 +68,7 @@ class Lora(ModelPolicy):
     Attributes:
         space: blocks ``<name>.lora_A.weight`` (rank, in) and ``<name>.lora_B.weight`` (out, rank) for each
             matrix ``<name>.weight``, row by row; ``tune`` and ``freeze`` name these.
+        shapes: of the blocks by name.
 
     Raises:
         ConfigurationError: a file cannot be used, or a pattern fits no matrix of the base.
@@ -88,8 +89,8 @@ class Lora(ModelPolicy):
         self._prefix = options.prefix
         with configuring(path):
             found = entries(body)[0]
-            self._shapes = _shapes(found, options)
-            self._values = _drawn(self._shapes, options.seed)
+            self.shapes = _shapes(found, options)
+            self._values = _drawn(self.shapes, options.seed)
             sizes = {name: size_of(values) for name, _, values in floats(body, found)}
         if options.start is not None:
             start = base / options.start
@@ -107,7 +108,7 @@ class Lora(ModelPolicy):
     def write(self, values: Mapping[str, Vector]) -> bytes:
         """The file of all factors, of which these are the tuned ones."""
         every = {**self._values, **values}
-        shapes = self._shapes.items()
+        shapes = self.shapes.items()
         tensors = {
             self._prefix + name: every[name].astype(np.float32).reshape(shape) for name, shape in shapes
         }
@@ -140,11 +141,11 @@ class Lora(ModelPolicy):
         for key, mine in self._metadata.items():
             if (key in said or metadata) and said.get(key) != mine:
                 raise UsageError(f"artifact: expected {key} {mine}, got {said.get(key)}")
-        if odd := sorted(set(found) ^ {self._prefix + name for name in self._shapes}):
+        if odd := sorted(set(found) ^ {self._prefix + name for name in self.shapes}):
             names = ", ".join(odd[:4])
             raise UsageError(f"artifact: expected other factors; only one of the two has {names}")
         factors = {}
-        for name, shape in self._shapes.items():
+        for name, shape in self.shapes.items():
             entry = found[self._prefix + name]
             if entry.shape != shape or entry.dtype not in FLOATS:
                 raise UsageError(

@@ -28,6 +28,7 @@ class Onnx(ModelPolicy):
 
     Attributes:
         space: a block for each chosen initializer, under its name in the graph.
+        shapes: of the initializers by these names.
 
     Raises:
         ConfigurationError: onnx is not installed, the file cannot be used, or a pattern fits no initializer.
@@ -61,6 +62,7 @@ class Onnx(ModelPolicy):
                     others[initializer.name] = f"numbers of type {types.DataType.Name(initializer.data_type)}"
                 else:
                     tensors.append(Tensor(initializer.name, self._numbers(initializer), dtype))
+            self.shapes = {each.name: tuple(each.dims) for each in self._model.graph.initializer}
             self.tuned = Tuned(tensors, options, others=others)
         self.space = self.tuned.space
 

@@ -31,6 +31,7 @@ class Torch(ModelPolicy):
 
     Attributes:
         space: a block for each chosen tensor, under its name in the state dict.
+        shapes: of the tensors by these names.
 
     Raises:
         ConfigurationError: the file cannot be used, or a pattern fits no tensor of it.
@@ -44,6 +45,7 @@ class Torch(ModelPolicy):
         self._body = read_file(path)
         with configuring(path):
             self._entries, _ = entries(self._body)
+            self.shapes = {name: entry.shape for name, entry in self._entries.items()}
             tensors = [
                 Tensor(name, values, dtype) for name, dtype, values in floats(self._body, self._entries)
             ]

@@ -12,9 +12,10 @@ import pytest
 from blackopt.artifacts import Centre, Keyed, Store
 from blackopt.artifacts.centre import label
 from blackopt.errors import DiagnosticsError
-from blackopt.ledger.rows import Mode, TrialState
+from blackopt.ledger.rows import Mode, PromotionState, TrialState
 from blackopt.runner.assembly import Parts, create_ledger
-from blackopt.runner.centres import WHOLE, require_keys
+from blackopt.runner.centres import ADOPTED, WHOLE, require_keys
+from blackopt.runner.promoting import begin
 from blackopt.types import Role, Status
 
 N, DIRECTIONS = 20, 4
@@ -241,3 +242,30 @@ def test_an_arms_key_beside_explore_must_agree(world: Any) -> None:
     with pytest.raises(DiagnosticsError) as caught:
         world.spec  # noqa: B018
     assert [p.path for p in caught.value.problems] == ["traffic.arms"]
+
+
+def test_a_promotion_sends_whole_models_by_the_name_of_their_file(world: Any) -> None:
+    exploring(world)
+    world.document["budget"] = {"trials": 48, "max_in_flight": 16}
+    world.document["promotion"] = {"looks": 1, "ramp": ["50%"], "step": "1d", "holdback_for": "1d"}
+    world.finish()
+    with world.process() as runner, Parts(world.spec, clock=world.clock) as parts:
+        begin(world.spec, runner.driver, runner.learner, parts.policy, at_us=world.clock.now_us())
+        runner.wake()
+        runner.run()
+    with world.ledger() as ledger:
+        assert ledger.promotions()[-1].state is PromotionState.DONE
+        tested = [t for t in ledger.trials() if t.role in (Role.TEST, Role.RAMP, Role.HOLDBACK)]
+        assert {t.role for t in tested} == {Role.TEST, Role.RAMP, Role.HOLDBACK}
+        assert not any(t.keyed for t in tested)
+        ledger.verify()
+    number, artifact = world.production.adopted
+    store = Store(world.folder / "centres")
+    assert store.labels() == {label("feed", ADOPTED + number): artifact.body.decode()}, (
+        "it outlives the trials"
+    )
+    adopted = Centre.read(store.get(artifact.body.decode()))
+    with world.ledger() as ledger:
+        np.testing.assert_array_equal(
+            adopted.values, (0.5 * ledger.promotions()[-1].vector).astype(np.float32)
+        )
