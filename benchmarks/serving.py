@@ -9,12 +9,13 @@ limits are timed in turn with it: ``memory``, an addition of as many numbers tha
 one of the same centre and noise, which a cache may have. Batch: an MLP of 10^5 numbers, 256 requests in a
 call, processor time as well; ``extra`` is the most memory that a call took at once, in models. Each seed is a
 run of everything; medians over the seeds are shown, and the range of those that decide. Exits with 1 if a
-batch is not what its requests are one by one.
+batch is not what its requests are one by one. Everything runs in one thread, as a request does.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -361,15 +362,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer calls, models of up to a million numbers")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of everything")
+    parser.add_argument("--seeds", type=int, metavar="N", help="runs of everything; 3, or 1 with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     options = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # numpy has read it by now
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
+    seeds = max(1, options.seeds or (1 if options.quick else 3))
     calls: list[list[Calls]] = []
     switches: list[list[Switch]] = []
     batches_: list[list[Batch]] = []
     worst, size = 0.0, 0
     lengths = (100_000, 1_000_000) if options.quick else (100_000, 1_000_000, 10_000_000)
-    for seed in range(max(1, options.seeds)):
+    for seed in range(seeds):
         with tempfile.TemporaryDirectory() as place:
             folders = (Path(place) / str(number) for number in range(99))
 
@@ -398,8 +402,8 @@ def main() -> int:
     for line in lost:
         print(f"not reached: {line}")
     if options.json is not None:
-        seeds = f"0 to {max(1, options.seeds) - 1}"
-        write(options.json, "Serving a perturbation to each unit", shown, seeds=seeds, lost=lost)
+        title = "Serving a perturbation to each unit"
+        write(options.json, title, shown, seeds=f"0 to {seeds - 1}", lost=lost)
     return 1 if worst > 1e-5 else 0
 
 

@@ -162,7 +162,7 @@ class Models(Generic[T]):
         self._shapes = {name: tensor.shape for name, tensor in incumbent.items()}
         self._lock = threading.Lock()
         # Alive for as long as something that is served, or was not replaced yet, refers to it.
-        self._still: weakref.WeakValueDictionary[int, Still[T]] = weakref.WeakValueDictionary()
+        self._still: weakref.WeakValueDictionary[str, Still[T]] = weakref.WeakValueDictionary()
         self._scaled: weakref.WeakValueDictionary[tuple[int, float], Floats] = weakref.WeakValueDictionary()
 
     def accept(self, artifact: Artifact) -> None:
@@ -188,10 +188,10 @@ class Models(Generic[T]):
                 still = self._around(candidate)
                 return Served(still, candidate, self._moves(still.centre, candidate))
             if artifact.media_type == centres.MEDIA_TYPE:
-                found = Centre.read(self._store.get(artifact.body.decode("ascii")))
-                if found.campaign != self.campaign:
-                    raise Refused(f"it is the centre {found.label}, and this module serves {self.campaign}")
-                return Served(self._of_version(found.version, lambda: found))
+                still = self._of_file(artifact.body.decode("ascii"))
+                if still.centre.campaign != self.campaign:
+                    raise Refused(f"it is the centre {still.centre.label}, and not one of {self.campaign}")
+                return Served(still)
             return Served(self._whole(artifact))
         except ArtifactError as error:
             raise Refused(f"{error.what} ({error.where}): {error.why}") from error
@@ -201,8 +201,13 @@ class Models(Generic[T]):
     def _around(self, candidate: Keyed) -> Still[T]:
         if self._max_sigma is not None and candidate.sigma > self._max_sigma:
             raise Refused(f"sigma is {candidate.sigma!r}; at most {self._max_sigma!r} here")
-        version = candidate.version
-        still = self._of_version(version, lambda: Centre.load(self._store, self.campaign, version))
+        wanted = centres.label(self.campaign, candidate.version)
+        name = self._store.resolve(wanted)
+        if name is None:
+            raise Refused(f"the centre of this version is not in the store ({wanted})")
+        still = self._of_file(name)
+        if still.centre.label != wanted:
+            raise Refused(f"what the store calls {wanted} is {still.centre.label}")
         largest = float(np.abs(still.centre.values).max(initial=0.0))
         # Checked once, so that no request meets an overflow.
         if largest + _FARTHEST * candidate.sigma > float(np.finfo(np.float32).max):
@@ -219,12 +224,12 @@ class Models(Generic[T]):
                 scaled = self._scaled[centre.seed, candidate.sigma] = whole * np.float32(candidate.sigma)
         return None if scaled is None else Moves.of(centre, candidate, scaled)
 
-    def _of_version(self, version: int, read: Callable[[], Centre]) -> Still[T]:
+    def _of_file(self, name: str) -> Still[T]:
         with self._lock:
-            still = self._still.get(version)
+            still = self._still.get(name)
             if still is None:
-                still = self._made(read(), version)
-                self._still[version] = still
+                centre = Centre.read(self._store.get(name))
+                still = self._still[name] = self._made(centre, centre.version)
             return still
 
     def _whole(self, artifact: Artifact) -> Still[T]:

@@ -393,6 +393,7 @@ def test_an_arm_whose_centre_is_not_there_is_refused_until_it_is(
         (Keyed(3, 1, 1, 0.2).encode(), "sigma is 0.2; at most 0.1 here"),
         (Keyed(4, 1, 1, 0.1).encode(), "its tensors w (3,) are not those of the model, w (40, 20), b (40,)"),
         (Artifact(b"K", Keyed(3, 1, 1, 0.2).encode().media_type), "this is not a candidate by key"),
+        (Keyed(6, 1, 1, 0.1).encode(), "what the store calls feed.v6 is feed.v3"),
         (reference("0" * 64), "an artifact is not in the store"),
         (reference("../../passwd"), "expected a sha256"),
         (full({"w": np.zeros((40, 20)), "b": np.zeros(40)}), "a tensor of it is not float32"),
@@ -400,7 +401,7 @@ def test_an_arm_whose_centre_is_not_there_is_refused_until_it_is(
     ],
 )
 def test_what_the_module_refuses(lane: Lane, artifact: Artifact, reason: str) -> None:
-    centre(3).publish(lane.store)
+    lane.store.label("feed.v6", centre(3).publish(lane.store))
     Centre("feed", 4, 5, {"w": (3,)}, np.zeros(3, np.float32)).publish(lane.store)
     models = Models(
         lane.folder.parent / "centres", "feed", Model, incumbent=lane.incumbent.tensors(), max_sigma=0.1
