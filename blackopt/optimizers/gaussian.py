@@ -8,8 +8,9 @@ distribution is
   * scored among the losses of its own cohort (all that are known, those used by earlier updates included),
     and
   * moved to the present distribution by its importance weight, see
-    :func:`blackopt.optimizers.shaping.late_weights`; where the spread has changed too, or something else
-    was tried than was drawn, its step is shortened to what the present distribution would draw.
+    :func:`blackopt.optimizers.shaping.late_weights`, or as the option ``late`` says; where the spread has
+    changed too, or something else was tried than was drawn, its step is shortened to what the present
+    distribution would draw.
 
 What it was drawn from is its number (:mod:`blackopt.optimizers.keyed`), so an update holds as many vectors
 as the algorithm has equations, whatever the population: :mod:`blackopt.optimizers.directions`.
@@ -22,7 +23,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +53,13 @@ class GaussianOptions(KeyedOptions):
         retain: centres that are kept at most, the present one among them; None keeps all that candidates in
             flight were drawn around. A result of one that is no longer kept counts as finished, and says
             nothing.
+        late: how much a result of an older distribution says: ``weights``, the less the further the centre
+            has moved since; ``shift``, as much as a present one, seen from where the centre is now;
+            ``discard``, nothing.
     """
 
     retain: int | None = Field(default=None, ge=1)
+    late: Literal["weights", "shift", "discard"] = "weights"
 
 
 class TwinOptions(GaussianOptions):
@@ -134,7 +139,7 @@ class GaussianSearch(KeyedSearch):
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)
         assert isinstance(options, GaussianOptions)
-        self._retain = options.retain
+        self._retain, self._late = options.retain, options.late
         self._pool: list[Result] = []  # finished, and not used yet
         self._cohorts: dict[int, Cohort] = {}
 
@@ -159,7 +164,15 @@ class GaussianSearch(KeyedSearch):
     def _weigh(self, results: list[Result], scores: Scores) -> tuple[Vector, Directions]:
         """Weighed scores and directions of results, see :func:`weigh`."""
         z = Directions(results, self._cohorts, self._now, self._noise)
-        return weigh(results, z.late, self._cohorts, scores, twins=self.twins), z
+        return weigh(results, self._admit(results, z.late), self._cohorts, scores, twins=self.twins), z
+
+    def _admit(self, results: Sequence[Result], importance: Vector) -> Vector:
+        """(k,) what results count for by their age, of their importance weights and the option ``late``."""
+        if self._late == "weights":
+            return importance
+        if self._late == "shift":
+            return np.ones_like(importance)
+        return np.array([float(result.version == self._updates) for result in results])
 
     def _draw(self, number: int) -> Vector:
         return self._candidate(number).vector
@@ -195,7 +208,8 @@ class GaussianSearch(KeyedSearch):
     def _update(self, results: list[Result]) -> None:
         """Move by what has finished, and forget the cohorts that nobody will refer to again."""
         informative = [result for result in results if result.informative and result.version in self._cohorts]
-        if informative:  # otherwise nothing was learnt, and the centre has no reason to move
+        # Where nothing was learnt, the centre has no reason to move, nor what is in flight to become late.
+        if any(result.version == self._updates or self._late != "discard" for result in informative):
             centre, scale = self._step(informative)
             following = Cohort(self._inside(centre), scale)
             self._updates += 1

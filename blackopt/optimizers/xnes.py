@@ -57,7 +57,7 @@ class XNES(NES):
         """
         now = self._now
         epsilon, late = self._seen(results)
-        u = weigh(results, late, self._cohorts, utilities, twins=False)
+        u = weigh(results, self._admit(results, late), self._cohorts, utilities, twins=False)
         centre = now.centre + self._rate * now.scale @ (u @ epsilon)
         g_m = (epsilon.T * u) @ epsilon - u.sum() * np.eye(self.space.size)
         return centre, limited(now.scale @ exponential(self._sigma_rate / 2 * g_m), self.space)
