@@ -8,6 +8,7 @@ class TestMyPolicy(PolicySuite):
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from blackopt.errors import UsageError
-from blackopt.protocols import PluginOptions, Policy
+from blackopt.protocols import Layered, PluginOptions, Policy
 from blackopt.space import Space
 from blackopt.types import Artifact, Vector
 
@@ -63,6 +64,13 @@ class PolicySuite(ABC):
         before = start.copy()
         start += 1.0
         assert np.array_equal(policy.start(), before)
+
+    def test_shapes_are_those_of_its_blocks(self) -> None:
+        """A policy that says the shapes of its tensors says them of all its numbers."""
+        policy = self.make()
+        sizes = {block.name: block.size for block in policy.space.blocks}
+        for name, shape in policy.shapes.items() if isinstance(policy, Layered) else ():
+            assert sizes.get(name, math.prod(shape)) == math.prod(shape)
 
     def test_the_same_vector_gives_the_same_bytes(self) -> None:
         """From one policy, from two, and without touching the vector."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,23 @@ def test_a_promotion_sends_whole_models_by_the_name_of_their_file(world: Any) ->
         np.testing.assert_array_equal(
             adopted.values, (0.5 * ledger.promotions()[-1].vector).astype(np.float32)
         )
+
+
+def test_a_campaign_whose_store_is_lost_goes_on(world: Any) -> None:
+    exploring(world).production.rate = lambda body: 0.1 + 0.4 * (sum(body) % 97) / 97
+    with world.process() as runner:
+        while len(runner.driver.ledger.windows()) < 3:
+            world.clock.wait_until(runner.turn().next_us)
+    with world.ledger() as ledger:
+        version = ledger.trials()[-1].version
+    shutil.rmtree(world.folder / "centres")
+    with world.process() as runner:
+        while len(runner.driver.ledger.windows()) < 4:
+            world.clock.wait_until(runner.turn().next_us)
+        newest = runner.driver.ledger.trials()[-1].version
+        assert newest >= version
+        assert label("feed", newest) in Store(world.folder / "centres").labels()
+        runner.run()
+    with world.ledger() as ledger:
+        assert {row.status for row in ledger.tells()} == {Status.OK}
+        ledger.verify()
