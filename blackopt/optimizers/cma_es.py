@@ -71,7 +71,7 @@ class CMAES(BaseOptimizer):
     """
 
     Options: ClassVar[type[OptimizerOptions]] = CMAESOptions
-    version: ClassVar[str] = f"cma-es/3 cma/{metadata.version('cma')}"
+    version: ClassVar[str] = f"cma-es/4 cma/{metadata.version('cma')}"
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)

@@ -22,6 +22,7 @@ from blackopt.types import State, Vector
 Covariance = Literal["full", "diagonal", "vkd"]
 
 _LEAST_SPREAD = 1e-9  # standard deviation that rounding does not swallow, where no criterion ends a run
+_UNLIKE = 1e8  # ratio of the coordinates' variances in C from which S carries them, as in the library
 
 
 @cache
@@ -135,8 +136,11 @@ class Distribution:
     def read(cls, es: Any, settings: Settings) -> Distribution:
         """What a strategy has become, copied.
 
-        Where runs do not end, the common factor of S goes into sigma, so that neither drifts away.
+        Where runs do not end, the common factor of S goes into sigma, so that neither drifts away; nor does
+        S from C, where the least spread holds a coordinate that C would shrink for ever.
         """
+        if settings.covariance == "full" and not settings.ends:
+            _balance(es)
         scaling = np.ones(es.N) * es.sigma_vec.scaling
         common = 1.0 if settings.ends else float(np.exp(np.mean(np.log(scaling))))
         return cls(
@@ -163,6 +167,15 @@ class Distribution:
     def dump(self) -> State:
         """By attribute."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _balance(es: Any) -> None:
+    """Let S carry variances that have grown too unlike for C; what is drawn from stays the same."""
+    variances = es.sm.variances
+    if np.max(variances) > _UNLIKE * np.min(variances):
+        factors = es.sm.to_correlation_matrix()
+        es.sigma_vec *= factors
+        es.pc /= factors
 
 
 def _read_model(sm: Any, covariance: Covariance) -> State:

@@ -150,6 +150,20 @@ def test_it_stays_sound_long_after_it_has_converged() -> None:
     np.testing.assert_allclose(es.recommend(), 1.0, atol=1e-6)
 
 
+def test_a_coordinate_held_at_the_least_spread_does_not_degenerate_the_covariance() -> None:
+    """The steepest coordinate arrives first. Were C to shrink it for ever, against the limit, its variance
+    would be rounded to below zero in the end, and the library raise."""
+    space = Space.from_spec({f"x{i}": {"float": [0, 1]} for i in range(3)})
+    es = CMAES(space, space.start(), CMAESOptions(seed=0))
+    steep = np.array([1e6, 1.0, 1.0])
+    for _ in range(200):
+        asked = es.ask(es.population)
+        es.tell([Evaluation(c.number, 40.0 + float(steep @ (c.vector - 0.3) ** 2)) for c in asked])
+    variances = np.diag(es.dump()["memory"]["distribution"]["model"]["C"])
+    assert variances.max() < 1e9 * variances.min()
+    assert np.allclose(es.recommend(), 0.3, atol=1e-6)
+
+
 def test_its_import_warns_of_nothing_and_prints_nothing() -> None:
     """The library warns where matplotlib is missing, which concerns nobody here."""
     shown = subprocess.run(
