@@ -12,11 +12,14 @@ import pytest
 
 from blackopt.artifacts import Centre, Keyed, Store
 from blackopt.artifacts.centre import label
+from blackopt.cli.trials import _rows
 from blackopt.errors import DiagnosticsError
 from blackopt.ledger.rows import Mode, PromotionState, TrialState
+from blackopt.report.page import render
 from blackopt.runner.assembly import Parts, create_ledger
 from blackopt.runner.centres import ADOPTED, WHOLE, require_keys
 from blackopt.runner.promoting import begin
+from blackopt.runner.results import Evidence, results
 from blackopt.types import Role, Status
 
 N, DIRECTIONS = 20, 4
@@ -290,3 +293,23 @@ def test_a_campaign_whose_store_is_lost_goes_on(world: Any) -> None:
     with world.ledger() as ledger:
         assert {row.status for row in ledger.tells()} == {Status.OK}
         ledger.verify()
+
+
+def test_what_people_see_of_candidates_by_key(world: Any) -> None:
+    exploring(world).finish()
+    with world.ledger() as ledger, Parts(world.spec, clock=world.clock) as parts:
+        rows = _rows(parts, ledger, 100)
+        assert rows[1]["params"] == {"version": 0, "key": 0, "sign": -1, "sigma": 0.2}
+        assert list(rows[-1]["params"]) == ["w"], "a confirmation is a whole model"
+        found = results(parts, ledger)
+        assert found.evidence is Evidence.FRESH
+        assert "t1" in render(parts, ledger)
+
+
+def test_before_a_confirmation_nothing_is_said_of_the_incumbent(world: Any) -> None:
+    exploring(world)
+    world.document["budget"] = {"trials": 16}
+    world.finish()
+    with world.ledger() as ledger, Parts(world.spec, clock=world.clock) as parts:
+        found = results(parts, ledger)
+        assert (found.evidence, found.estimate) == (Evidence.NONE, None)
