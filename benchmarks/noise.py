@@ -35,6 +35,8 @@ from benchmarks.results import Table, write
 
 TITLE = "Noise"
 OWN = "auto"  # whom the classes are shown for
+CELLS = "Regret, cell by cell; the spread is a factor"
+CLASSES = f"`{OWN}` by class"
 TIED = 1.15
 LEAST = 1e-4  # regret below which nobody would see a difference
 QUICK = 3
@@ -108,8 +110,21 @@ def save(file: Path, found: Sequence[Table], runs: Sequence[Run]) -> None:
     """Replace the file as a whole: one that is cut off would lose every run."""
     fresh = file.with_name(f"{file.name}.new")
     count = 1 + max(run["seed"] for run in runs)
-    write(fresh, TITLE, found, seeds=f"0 to {count - 1}", data={"runs": list(runs)})
+    kept = [table for table in found if table.title != CELLS]  # a page has no room for every cell
+    write(fresh, TITLE, kept, seeds=f"0 to {count - 1}", lost=lost(kept), data={"runs": list(runs)})
     fresh.replace(file)
+
+
+def lost(found: Sequence[Table]) -> list[str]:
+    """The classes in which the best peer was better on average."""
+    return [
+        f"{row[0]}: {row[2]} of the regret of the best peer in hindsight, tied or better in {row[3]}, "
+        f"in the worst cell {row[4]}."
+        for table in found
+        if table.title == CLASSES
+        for row in table.rows
+        if float(str(row[2])) > 1
+    ]
 
 
 def geometric(values: Sequence[float]) -> float:
@@ -222,7 +237,7 @@ def cells(regrets: dict[Cell, dict[str, list[float]]]) -> Table:
         ours = [geometric(own), f"{spread(own):.1f}"] if own else [None, None]
         rows.append([configuration, budget, *ours, *(best or [None, None])])
     columns = ["configuration", "evaluations", OWN, "spread over the seeds", "best peer", "which"]
-    return Table(title="Regret, cell by cell; the spread is a factor", columns=columns, rows=rows)
+    return Table(title=CELLS, columns=columns, rows=rows)
 
 
 def overall(regrets: dict[Cell, dict[str, list[float]]]) -> Table:
@@ -250,7 +265,7 @@ def by_class(regrets: dict[Cell, dict[str, list[float]]], known: dict[str, Any])
         ):
             ratios[label].append(ratio)
     rows = [[label, *summary(values)] for label, values in sorted(ratios.items())]
-    return Table(title=f"`{OWN}` by class", columns=["class", *COLUMNS], rows=rows)
+    return Table(title=CLASSES, columns=["class", *COLUMNS], rows=rows)
 
 
 def calibration(runs: Sequence[Run], known: dict[str, Any]) -> Table:
