@@ -303,7 +303,8 @@ class Surrogate(BaseOptimizer):
         away = doubt > 0 and gain >= _AWAY * doubt
         centre = space.clip(now.centre + now.scale @ ahead) if away else self._start
         doubt = math.hypot(_HONEST * doubt, _ROUGH * gain)
-        if not 0 < _SURE * doubt <= gain or regression.log_odds() < _ODDS:
+        barred = any(result.loss == math.inf for result in self._told)  # which shows as much as any odds
+        if not 0 < _SURE * doubt <= gain or not (barred or regression.log_odds() >= _ODDS):
             return centre, self._start, 0.0, 0.0
         return centre, space.clip(now.centre + now.scale @ best), gain, doubt
 
