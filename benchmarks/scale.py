@@ -1,0 +1,370 @@
+"""What one generation costs as models grow: seconds and memory, beside what the machine could do at best.
+
+    python benchmarks/scale.py [--quick] [--seeds N] [--cores N] [--largest N] [--json FILE]
+
+A generation is ``ask(population)`` and ``tell`` of as many random losses; the model is n weights in float32.
+Every row is a fresh process on the same number of cores (one, unless ``--cores`` says more). Its first
+generations warm it up and are not counted; seconds are medians of the N after them, ``spread`` is the
+slowest by the fastest. The peak is of resident memory, above what imports took. ``vectors`` is that peak,
+less the table of noise, in float32 vectors of n numbers; from 10^6 numbers on, below which it says nothing.
+Nothing is dumped, which would take a copy of the state.
+
+Two limits stand beside the sums of a generation, both on one core. ``memory`` is a saxpy of BLAS for each of
+the directions where these are vectors in memory, as they are to a library that keeps them: the bandwidth.
+``cache`` is a saxpy for each over stretches of the table of noise, block by block. The columns divide the
+generation by them. Twins are one direction; ``pgpe`` and ``snes`` make two sums of each.
+
+evosax is compiled before it is timed. It keeps the whole population; where that would not fit in half of the
+free memory it is not run. It is not a dependency: ``pip install --group peers``. Exits with 1 if
+``openai-es`` holds four vectors or more at 10^6 numbers or beyond.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from scipy.linalg.blas import saxpy
+
+from benchmarks.results import Table, write
+from blackopt import plugins
+from blackopt.artifacts import table as tables
+from blackopt.blocks import WeightsBlock
+from blackopt.optimizers.keyed import TABLE_FROM
+from blackopt.space import Space
+from blackopt.types import Evaluation
+
+SIZES = tuple(10**i for i in range(3, 10))
+QUICK = (100_000, 1_000_000)
+WARMING = 3  # generations: the second and third still compile something in evosax
+POPULATIONS = (16, 64, 256)
+OURS = ("openai-es", "openai-es signs", "ars", "pgpe", "snes", "deep-ga")
+PEERS = ("Open_ES", "PGPE", "SNES")  # of evosax
+SUMS = {"pgpe": 1.0, "snes": 2.0, "ars": 0.5, "openai-es": 0.5, "openai-es signs": 0.5}
+"""Directions that are summed in a generation, by population: twins are one, squares are another sum."""
+LIMITS = ("copy", "normal", "memory", "cache")
+NO_CACHE = 1 << 26  # numbers that no cache holds
+TELLING_FROM = 1_000_000  # numbers, below which memory is what the interpreter happens to take
+
+
+@dataclass(frozen=True)
+class Row:
+    parameters: int
+    population: int
+    what: str
+    ask_s: float | None = None
+    tell_s: float | None = None
+    spread: float | None = None
+    peak_mb: float | None = None
+    vectors: float | None = None
+    by_memory: float | None = None
+    by_cache: float | None = None
+    note: str = ""
+
+
+# ---------------------------------------------------------------------- one process, one row
+
+
+def resident(field: str) -> float:
+    """Bytes, of the line of that name in the kernel's account of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024.0 * float(next(line.split()[1] for line in lines if line.startswith(field)))
+
+
+def generations(
+    ask: Callable[[], Any], tell: Callable[[Any], object], count: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of ``count`` asks and tells, after those that are not counted."""
+    asked, told = [], []
+    for _ in range(WARMING + count):
+        start = time.perf_counter()
+        drawn = ask()
+        middle = time.perf_counter()
+        tell(drawn)
+        asked.append(middle - start)
+        told.append(time.perf_counter() - middle)
+        del drawn
+    return asked[WARMING:], told[WARMING:]
+
+
+def ours(what: str, n: int, population: int, count: int) -> dict[str, float]:
+    """Seconds and bytes of one of blackopt's optimizers."""
+    use, *signs = what.split()
+    given: dict[str, Any] = {"precision": "float32", "seed": 1}
+    given |= {"directions": population // 2} if use == "ars" else {"population": population}
+    given |= {"noise": "signs"} if signs else {}
+    found = plugins.find("optimizers", use)
+    losses = np.random.default_rng(0)
+    before = _reset()
+    search = found(Space([WeightsBlock("w", n)]), np.zeros(n, np.float32), found.Options(**given))
+
+    def tell(candidates: Any) -> None:
+        values = losses.standard_normal(population)
+        search.tell([Evaluation(c.number, float(v)) for c, v in zip(candidates, values, strict=True)])
+
+    asked, told = generations(lambda: search.ask(population), tell, count)
+    peak = resident("VmHWM") - before
+    drawn = n >= TABLE_FROM and not signs and use in SUMS  # deep-ga draws where a vector is read
+    table = 4 * (tables.LENGTH + tables.BLOCK) * (1 + (use in {"pgpe", "snes"})) if drawn else 0
+    return _account(asked, told) | {"peak": peak, "vectors": (peak - table) / (4 * n)}
+
+
+def theirs(what: str, n: int, population: int, count: int) -> dict[str, float]:
+    """The same of one of evosax, compiled by the generations that are not counted."""
+    jax = importlib.import_module("jax")
+    before = _reset()
+    zeros = jax.numpy.zeros(n)
+    search = getattr(importlib.import_module("evosax.algorithms"), what)(
+        population_size=population, solution=zeros
+    )
+    key, params = jax.random.key(0), search.default_params
+    state = [search.init(key, zeros, params)]
+    losses = jax.random.normal(key, (population,))
+
+    def ask() -> Any:
+        drawn, state[0] = jax.block_until_ready(search.ask(key, state[0], params))
+        return drawn
+
+    def tell(drawn: Any) -> None:
+        state[0] = jax.block_until_ready(search.tell(key, drawn, losses, state[0], params))[0]
+
+    asked, told = generations(ask, tell, count)
+    peak = resident("VmHWM") - before
+    return _account(asked, told) | {"peak": peak, "vectors": peak / (4 * n)}
+
+
+def limits(n: int, population: int, count: int) -> dict[str, float]:
+    """Seconds of what no generation can do without: see the module."""
+    rng = np.random.default_rng(0)
+    whole, out = tables.table(1), np.zeros(n, np.float32)
+    room = np.ones(max(n, NO_CACHE // n * n), np.float32)  # many directions, one after the other
+    block = min(n, tables.BLOCK)
+    starts = rng.integers(0, tables.LENGTH - block, (-(-n // block), population)).tolist()
+
+    def fold() -> None:
+        for at, row in zip(range(0, n, block), starts, strict=True):
+            size = min(block, n - at)
+            total = out[at : at + size]
+            for start in row:
+                saxpy(whole[start : start + size], total, size, 0.01)
+
+    def stream() -> None:
+        for first in range(0, room.size, n):
+            saxpy(room[first : first + n], out, n, 0.01)
+
+    def normal() -> None:
+        for at in range(0, n, block):
+            rng.standard_normal(dtype=np.float32, out=room[at : min(n, at + block)])
+
+    works = {"copy": lambda: np.copyto(room[:n], out), "normal": normal, "memory": stream, "cache": fold}
+    found = {}
+    for name, work in works.items():
+        work()  # its pages are there before it is timed
+        found[name] = statistics.median(timed(work) for _ in range(count))
+    return {**found, "memory": found["memory"] * population * n / room.size}
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _reset() -> float:
+    """Forget the peak so far; bytes that are resident now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return resident("VmRSS")
+
+
+def _account(asked: list[float], told: list[float]) -> dict[str, float]:
+    both = [a + t for a, t in zip(asked, told, strict=True)]
+    return {
+        "ask": statistics.median(asked),
+        "tell": statistics.median(told),
+        "spread": max(both) / min(both),
+    }
+
+
+# ---------------------------------------------------------------------- all of them
+
+
+def fresh(kind: str, what: str, n: int, population: int, count: int, cores: int) -> dict[str, float] | str:
+    """What a process of its own measured, or why it did not."""
+    threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.scale",
+            "--row",
+            json.dumps([kind, what, n, population, count, cores]),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, **threads, "JAX_PLATFORMS": "cpu"},
+    )
+    if ended.returncode:
+        return (ended.stderr.strip().splitlines() or [f"ended with {ended.returncode}"])[-1][:60]
+    found: dict[str, float] = json.loads(ended.stdout)
+    return found
+
+
+def measured(
+    n: int, population: int, count: int, cores: int, limits: dict[str, float], peers: Sequence[str]
+) -> Iterator[Row]:
+    """The rows of one size and population."""
+    for what in OURS:
+        took = fresh("ours", what, n, population, count, cores)
+        yield row(n, population, what, took, limits if what in SUMS and n >= TABLE_FROM else {})
+    for what in peers:
+        name = f"evosax {what}"
+        if importlib.util.find_spec("evosax") is None:
+            yield Row(n, population, name, note="not installed")
+        elif 12 * n * population > psutil.virtual_memory().available / 2:  # drawn, scaled and told
+            yield Row(n, population, name, note=f"{12e-9 * n * population:,.0f} GB")
+        else:
+            yield row(n, population, name, fresh("theirs", what, n, population, count, cores), {})
+
+
+def row(n: int, population: int, what: str, took: dict[str, float] | str, limits: dict[str, float]) -> Row:
+    if isinstance(took, str):
+        return Row(n, population, what, note=took)
+    both = took["ask"] + took["tell"]
+    return Row(
+        n,
+        population,
+        what,
+        ask_s=took["ask"],
+        tell_s=took["tell"],
+        spread=took["spread"],
+        peak_mb=took["peak"] / 1e6,
+        vectors=took["vectors"] if n >= TELLING_FROM else None,
+        by_memory=both / (limits["memory"] * SUMS[what]) if limits else None,
+        by_cache=both / (limits["cache"] * SUMS[what]) if limits else None,
+    )
+
+
+HEAD = (*"parameters population optimizer".split(), "ask s", "tell s", "spread", "peak MB", "vectors",
+        "x memory", "x cache", "")  # fmt: skip
+
+
+def cells(one: Row) -> list[str]:
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return [
+        f"{one.parameters:,}",
+        str(one.population),
+        one.what,
+        shown(one.ask_s, ".2g"),
+        shown(one.tell_s, ".3g"),
+        shown(one.spread, ".2f"),
+        shown(one.peak_mb, ",.0f"),
+        shown(one.vectors, ".2f"),
+        shown(one.by_memory, ".2f"),
+        shown(one.by_cache, ".2f"),
+        one.note,
+    ]
+
+
+def line(texts: list[str]) -> str:
+    widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 8, 1)
+    return "".join(
+        text.ljust(width) if i in (2, 10) else text.rjust(width) + "  " * (i == 1)
+        for i, (text, width) in enumerate(zip(texts, widths, strict=True))
+    ).rstrip()
+
+
+def child(given: str) -> None:
+    """Measure one row, on the first cores that this process may use."""
+    kind, what, n, population, count, cores = json.loads(given)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    if kind == "limits":
+        found = limits(n, population, count)
+    else:
+        found = (ours if kind == "ours" else theirs)(what, n, population, count)
+    print(json.dumps(found))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="up to a million numbers, smallest population")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="generations that are counted")
+    parser.add_argument("--cores", type=int, default=1, metavar="N", help="that all of them may use")
+    parser.add_argument(
+        "--largest", type=int, default=SIZES[-1], metavar="N", help="size of the largest model"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        child(options.row)
+        return 0
+    peers = PEERS[:1] if options.quick else PEERS
+    rows: list[Row] = []
+    machine: list[list[Any]] = []
+    print(f"{options.cores} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{line(list(HEAD))}")
+    for n in QUICK if options.quick else SIZES:
+        if n > options.largest or 24 * n > psutil.virtual_memory().available:
+            print(f"{n:>14,}  left out: above --largest, or six vectors would not fit in memory")
+            continue
+        for population in POPULATIONS[:1] if options.quick else POPULATIONS:
+            least = fresh("limits", "", n, population, options.seeds, 1)
+            if isinstance(least, str):
+                raise RuntimeError(f"the limits of {n:,} numbers could not be measured: {least}")
+            for one in measured(n, population, options.seeds, options.cores, least, peers):
+                rows.append(one)
+                print(line(cells(one)), flush=True)
+            machine.append([f"{n:,}", population, *(least[name] for name in LIMITS)])
+    print(f"\n{'on one core':>14}{'directions':>12}" + "".join(f"{name + ' s':>10}" for name in LIMITS))
+    for size, directions, *seconds in machine:
+        print(f"{size:>14}{directions:>12}" + "".join(f"{value:>10.3g}" for value in seconds))
+    heavy = [r for r in rows if r.what == "openai-es" and r.vectors is not None and r.vectors >= 4]
+    if options.json is not None:
+        save(options.json, options.seeds, rows, machine)
+    for one in heavy:
+        print(f"openai-es holds {one.vectors:.1f} vectors of {one.parameters:,} numbers", file=sys.stderr)
+    return 1 if heavy else 0
+
+
+def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]]) -> None:
+    """In the format that documents are written from."""
+    columns = ["parameters", "directions", *(f"{name} s" for name in LIMITS)]
+    write(
+        path,
+        "Large models",
+        [
+            Table(
+                title="One generation", columns=[*HEAD[:-1], "note"], rows=[list(cells(one)) for one in rows]
+            ),
+            Table(title="What the machine does at best, on one core", columns=columns, rows=machine),
+        ],
+        seeds=f"{seeds} generations each",
+        lost=[
+            "evotorch is not compared: the PyTorch it needs is built for GPUs.",
+            "`pgpe` and `snes` hold a spread for each number: five and four vectors.",
+        ],
+        data=[asdict(one) for one in rows],
+        libraries=("blackopt", "numpy", "scipy", "evosax", "jax"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
