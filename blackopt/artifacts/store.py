@@ -1,34 +1,81 @@
-"""Artifacts in a directory, each under the hash of its bytes.
+"""Artifacts, each under the hash of its bytes, in a directory or at a URL.
 
     objects/1a/1a0d...      the bytes
     pins/1a0d.../<holder>   an empty file: somebody needs them
     labels/<label>          the hash of what the label stands for
-    partial/                files that are being written
-    lock                    held shared by who adds, alone by who collects
 
-A file appears under its name when it is whole and on the disk (written beside, fsync, rename, fsync of the
-directory), so a process may be killed anywhere. The lock is the kernel's and goes with the process that held
-it; the directory belongs on a local disk. What is pinned or labelled is never collected; a delta pins its
-base.
+What is pinned or labelled is never collected; a delta pins its base. Pins are written first, then the bytes,
+the label last; what goes is deleted before its pin on a base. So whatever is interrupted leaves bytes or pins
+too many, which the next collection removes, and never a label or a pin of bytes that were there and are gone.
+
+In a directory locks keep writers apart, however many there are. At a URL there are none: one process at a
+time may put, pin, label and collect, which is the driver, who holds the campaign's lock. Any number may read.
+A collection looks for pins just before each deletion, which makes a second writer less harmful, not harmless.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from blackopt.artifacts.bucket import Bucket
+from blackopt.artifacts.directory import Directory
 from blackopt.errors import ArtifactError, UsageError
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # has room for the name of a campaign and a number
+
+
+class Place(Protocol):
+    """What a store needs of where it is kept: :class:`Directory` or :class:`Bucket`, which say how."""
+
+    def where(self, path: str) -> str:
+        """A path in full, for messages."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The bytes there, or FileNotFoundError."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """How many there are; None where nothing is."""
+        ...
+
+    def list(self, folder: str) -> dict[str, int]:
+        """The paths below a folder in order, with their sizes."""
+        ...
+
+    def write(self, path: str, body: bytes) -> None:
+        """Replace what is there, wholly or not at all, and for good when this returns."""
+        ...
+
+    def keep(self, path: str, body: bytes) -> None:
+        """The same where a path never has other bytes than these: done where they are there."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Nothing is there, for good; it may have been so before."""
+        ...
+
+    def tidy(self) -> None:
+        """Remove what killed processes left half written."""
+        ...
+
+    def locked(self, *, alone: bool) -> AbstractContextManager[None]:
+        """Keep collections away, or everybody, as far as the place can."""
+        ...
+
+
+def located(store: str, base: Path) -> str:
+    """Where the store is that a file in ``base`` names: a URL as it is, all else is a path from there."""
+    return store if "://" in store else str(base / store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +87,27 @@ class Collected:
 
 
 class Store:
-    """A directory of artifacts, shared by any number of processes of one machine.
+    """Artifacts that processes share.
 
     Args:
-        folder: made if it is not there.
+        where: a directory, made if it is not there, or a URL that fsspec opens, such as
+            ``s3://bucket/prefix``, whose methods raise what :mod:`blackopt.artifacts.bucket` raises as well:
+            RetriableError where it does not answer, ConfigurationError where it refuses.
+
+    Raises:
+        ConfigurationError: a URL that cannot be opened here.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = Path(folder)
-        self._objects, self._pins, self._labels, self._partial = (
-            self._folder / name for name in ("objects", "pins", "labels", "partial")
-        )
-        for path in (self._objects, self._pins, self._labels, self._partial):
-            path.mkdir(parents=True, exist_ok=True)
-        (self._folder / "lock").touch()
-        _sync(self._folder)
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        if isinstance(where, str):
+            where = where.removeprefix("file://")  # which fsspec opens as well, without our locks
+        url = isinstance(where, str) and "://" in where
+        self._place: Place = Bucket(str(where)) if url else Directory(where)
 
     def put(
         self, body: bytes, *, holder: str | None = None, label: str | None = None, base: str | None = None
     ) -> str:
-        """Keep these bytes for a holder, under a label, or both; they are on the disk when this returns.
+        """Keep these bytes for a holder, under a label, or both; they are there for good when this returns.
 
         Args:
             body: of an artifact.
@@ -80,21 +128,15 @@ class Store:
         if holder is not None:
             _check_holder(holder)
         if label is not None:
-            self._label_path(label)
+            _label_path(label)
         name = hashlib.sha256(body).hexdigest()
-        with self._locked(fcntl.LOCK_SH):
+        with self._place.locked(alone=False):
             # Pins first: whatever is interrupted here leaves a pin without bytes, which collect removes.
             if base is not None:
                 self._pin(base, name)
             if holder is not None:
                 self._write_pin(name, holder)
-            path = self._path(name)
-            if not _is_whole(path, body):
-                path.parent.mkdir(exist_ok=True)
-                self._write(path, body)
-            # Also where another process wrote it, which may not have come as far as this.
-            _sync(path.parent)
-            _sync(self._objects)
+            self._place.keep(_path(name), body)
             if label is not None:
                 self._write_label(label, name)
         return name
@@ -106,28 +148,28 @@ class Store:
             UsageError: ``name`` is no hash.
             ArtifactError: they are not there, or no longer what they were.
         """
-        path = self._path(name)
+        path = _path(name)
         try:
-            body = path.read_bytes()
+            body = self._place.read(path)
         except FileNotFoundError as error:
             raise self._missing(name) from error
         found = hashlib.sha256(body).hexdigest()
         if found != name:
             raise ArtifactError(
                 "an artifact is no longer what was stored",
-                where=str(path),
+                where=self._place.where(path),
                 why=f"its {len(body)} bytes have the sha256 {found}: the disk, or somebody, changed them",
                 safe="nothing was made of it, and every other artifact is as it was",
-                next_step="check the disk; putting the artifact again replaces the file",
+                next_step="check the disk; remove it there, and put the artifact again",
             )
         return body
 
     def __contains__(self, name: str) -> bool:
-        return self._path(name).is_file()
+        return self._place.size(_path(name)) is not None
 
     def __iter__(self) -> Iterator[str]:
         """The hashes of all artifacts, in order."""
-        return iter(sorted(path.name for path in self._objects.glob("*/*")))
+        return iter(sorted(self._sizes()))
 
     def pin(self, name: str, holder: str) -> None:
         """Keep an artifact until the same holder unpins it. A second pin of one holder changes nothing.
@@ -140,8 +182,8 @@ class Store:
             UsageError: ``name`` is no hash, or ``holder`` no such name.
             ArtifactError: there is no such artifact.
         """
-        with self._locked(fcntl.LOCK_SH):
-            _check_holder(holder)
+        _check_holder(holder)
+        with self._place.locked(alone=False):
             self._pin(name, holder)
 
     def unpin(self, name: str, holder: str) -> None:
@@ -151,19 +193,12 @@ class Store:
             UsageError: ``name`` is no hash, or ``holder`` no name.
         """
         _check_holder(holder)
-        with self._locked(fcntl.LOCK_SH):
-            folder = self._pin_folder(name)
-            (folder / holder).unlink(missing_ok=True)
-            if folder.is_dir():
-                _sync(folder)
+        with self._place.locked(alone=False):
+            self._place.delete(_pin_path(name, holder))
 
     def holders(self, name: str) -> list[str]:
         """Who pins an artifact, in order; a delta against it by its sha256."""
-        folder = self._pin_folder(name)
-        try:
-            return sorted(path.name for path in folder.iterdir())
-        except FileNotFoundError:
-            return []
+        return [_last(path) for path in self._place.list(_pins_of(name))]
 
     def label(self, label: str, name: str) -> None:
         """Call an artifact by a name that says what it is for; it stays for as long as it is called so.
@@ -178,7 +213,7 @@ class Store:
             UsageError: ``name`` is no hash, or ``label`` no such name.
             ArtifactError: there is no such artifact.
         """
-        with self._locked(fcntl.LOCK_SH):
+        with self._place.locked(alone=False):
             if name not in self:
                 raise self._missing(name)
             self._write_label(label, name)
@@ -189,24 +224,24 @@ class Store:
         Raises:
             UsageError: ``label`` is no such name.
         """
-        with self._locked(fcntl.LOCK_SH):
-            self._label_path(label).unlink(missing_ok=True)
-            _sync(self._labels)
+        with self._place.locked(alone=False):
+            self._place.delete(_label_path(label))
 
     def resolve(self, label: str) -> str | None:
-        """The sha256 of what is called so; None where nothing is.
+        """The sha256 of what is called so; None where nothing is, or where saying it was cut off.
 
         Raises:
             UsageError: ``label`` is no such name.
         """
         try:
-            return self._label_path(label).read_text(encoding="ascii")
+            name = self._place.read(_label_path(label)).decode("ascii", "replace")
         except FileNotFoundError:
             return None
+        return name if _HASH.fullmatch(name) else None
 
     def labels(self) -> dict[str, str]:
         """All labels in order, each with the sha256 of what it stands for."""
-        found = ((path.name, self.resolve(path.name)) for path in sorted(self._labels.iterdir()))
+        found = ((_last(path), self.resolve(_last(path))) for path in self._place.list("labels"))
         return {label: name for label, name in found if name is not None}
 
     def collect(self, keep: Iterable[str] = ()) -> Collected:
@@ -220,34 +255,31 @@ class Store:
         Raises:
             UsageError: one of ``keep`` is no hash.
         """
-        kept = {self._path(name).name for name in keep}
+        kept = {_last(_path(name)) for name in keep}
         removed = size = 0
-        with self._locked(fcntl.LOCK_EX):
-            for path in self._partial.iterdir():
-                path.unlink()
+        with self._place.locked(alone=True):
             kept |= set(self.labels().values())
-            present = {path.name: path for path in self._objects.glob("*/*")}
-            while True:
+            present, more = self._sizes(), True
+            while more:
                 self._drop_pins_of_the_absent(present)
-                unneeded = [name for name in present if name not in kept and not self.holders(name)]
-                if not unneeded:
-                    return Collected(removed, size)
-                for name in unneeded:
-                    path = present.pop(name)
-                    removed, size = removed + 1, size + path.stat().st_size
-                    path.unlink()
-                    # On the disk before the pin on its base goes.
-                    _sync(path.parent)
+                more = False
+                for name in list(present):
+                    if name not in kept and not self.holders(name):
+                        self._place.delete(_path(name))
+                        removed, size, more = removed + 1, size + present.pop(name), True
+            self._place.tidy()
+        return Collected(removed, size)
 
-    def _drop_pins_of_the_absent(self, present: Iterable[str]) -> None:
+    def _sizes(self) -> dict[str, int]:
+        """All artifacts, with their bytes."""
+        return {_last(path): size for path, size in self._place.list("objects").items()}
+
+    def _drop_pins_of_the_absent(self, present: Mapping[str, int]) -> None:
         """Pins by deltas that are gone, and pins of artifacts that never came to be."""
-        there = set(present)
-        for folder in self._pins.iterdir():
-            for pin in folder.iterdir():
-                if folder.name not in there or (_HASH.fullmatch(pin.name) and pin.name not in there):
-                    pin.unlink()
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        for pin in self._place.list("pins"):
+            name, _, holder = pin.removeprefix("pins/").partition("/")
+            if name not in present or (_HASH.fullmatch(holder) and holder not in present):
+                self._place.delete(pin)
 
     def _pin(self, name: str, holder: str) -> None:
         if name not in self:
@@ -255,57 +287,45 @@ class Store:
         self._write_pin(name, holder)
 
     def _write_pin(self, name: str, holder: str) -> None:
-        folder = self._pin_folder(name)
-        folder.mkdir(exist_ok=True)
-        (folder / holder).touch()
-        _sync(folder)
-        _sync(self._pins)
+        self._place.keep(_pin_path(name, holder), b"")
 
     def _write_label(self, label: str, name: str) -> None:
-        self._write(self._label_path(label), name.encode())
-        _sync(self._labels)
-
-    def _write(self, path: Path, body: bytes) -> None:
-        descriptor, beside = tempfile.mkstemp(dir=self._partial)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - Path.open takes no descriptor
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(beside).replace(path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-
-    def _path(self, name: str) -> Path:
-        if not _HASH.fullmatch(name):
-            raise UsageError(f"store: expected a sha256 in lower-case hex, got {name!r}")
-        return self._objects / name[:2] / name
-
-    def _label_path(self, label: str) -> Path:
-        if not _LABEL.fullmatch(label):
-            raise UsageError(
-                f"store: a label is up to 200 letters, digits, dots, dashes and underscores, got {label!r}"
-            )
-        return self._labels / label
-
-    def _pin_folder(self, name: str) -> Path:
-        return self._pins / self._path(name).name
+        self._place.write(_label_path(label), name.encode())
 
     def _missing(self, name: str) -> ArtifactError:
         return ArtifactError(
             "an artifact is not in the store",
-            where=str(self._path(name)),
+            where=self._place.where(_path(name)),
             why="it was never put there, or nobody pinned or labelled it when the store was collected",
             safe="nothing was changed",
             next_step="put it again; pin or label what is still needed",
         )
 
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        with (self._folder / "lock").open("rb") as file:
-            fcntl.flock(file, how)  # given back when the file is closed, or the process is gone
-            yield
+
+def _path(name: str) -> str:
+    if not _HASH.fullmatch(name):
+        raise UsageError(f"store: expected a sha256 in lower-case hex, got {name!r}")
+    return f"objects/{name[:2]}/{name}"
+
+
+def _pins_of(name: str) -> str:
+    return f"pins/{_last(_path(name))}"
+
+
+def _pin_path(name: str, holder: str) -> str:
+    return f"{_pins_of(name)}/{holder}"
+
+
+def _label_path(label: str) -> str:
+    if not _LABEL.fullmatch(label):
+        raise UsageError(
+            f"store: a label is up to 200 letters, digits, dots, dashes and underscores, got {label!r}"
+        )
+    return f"labels/{label}"
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _check_holder(holder: str) -> None:
@@ -314,16 +334,3 @@ def _check_holder(holder: str) -> None:
             "store: a holder is up to 128 letters, digits, dots, dashes and underscores, and no sha256; "
             f"got {holder!r}"
         )
-
-
-def _is_whole(path: Path, body: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(body) and path.read_bytes() == body
-
-
-def _sync(folder: Path) -> None:
-    """What was made, renamed or removed in it is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,47 +1,86 @@
-"""The store: against a model of itself, under kill -9, and with two processes in one directory."""
+"""The store: against a model of itself wherever it can be, under kill -9, and with two processes in one."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import random
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
+import fsspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from blackopt.artifacts.store import Collected, Store
-from blackopt.errors import ArtifactError, UsageError
+from blackopt.artifacts.store import Collected, Store, located
+from blackopt.errors import ArtifactError, ConfigurationError, RetriableError, UsageError
 
 NAMES = st.sampled_from([hashlib.sha256(bytes([n])).hexdigest() for n in range(6)])
 HOLDERS = st.sampled_from(["incumbent", "t1", "t2"])
 LABELS = st.sampled_from(["feed.v1", "feed.v2"])
+DAMAGE = b"other bytes"
 
 
-def where(folder: Path, name: str) -> Path:
-    return folder / "objects" / name[:2] / name
+KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The endpoint of a server in a process of its own that speaks S3, with a bucket `store`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        endpoint = f"http://127.0.0.1:{port}"
+        try:
+            while True:
+                assert server.poll() is None
+                try:
+                    with urlopen(f"{endpoint}/moto-api/"):
+                        break
+                except OSError:
+                    time.sleep(0.05)
+            with pytest.MonkeyPatch.context() as environment:
+                for name, value in KEYS.items():
+                    environment.setenv(name, value)
+                fsspec.filesystem("s3", endpoint_url=endpoint).mkdir("store")
+                environment.setitem(fsspec.config.conf, "s3", {"endpoint_url": endpoint})
+                yield endpoint
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(params=["directory", "memory", "local", pytest.param("s3", marks=pytest.mark.slow)])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Names a place where no store is yet."""
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+    numbers = itertools.count()
+    # `local` is fsspec's own way to the disk: folders have to be made, and writes may be cut off.
+    before = {"directory": "", "memory": "memory://", "local": "local://", "s3": "s3://store"}[request.param]
+    return lambda: f"{before}{tmp_path}/{next(numbers)}"
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, where: str) -> None:
         super().__init__()
-        self.place = tempfile.TemporaryDirectory()
-        self.folder = Path(self.place.name)
-        self.store = Store(self.folder)
+        self.where = where
+        self.store = Store(where)
         self.bodies: dict[str, bytes] = {}
         self.damaged: set[str] = set()
         self.pins: dict[str, set[str]] = {}
         self.bases: dict[str, set[str]] = {}
         self.labels: dict[str, str] = {}
-
-    def teardown(self) -> None:
-        self.place.cleanup()
 
     @rule(number=st.integers(0, 5), holder=HOLDERS, base=st.none() | NAMES)
     def put(self, number: int, holder: str, base: str | None) -> None:
@@ -103,7 +142,7 @@ class AgainstAModel(RuleBasedStateMachine):
         while more := {base for name in needed for base in self.bases.get(name, ())} - needed:
             needed |= more
         gone = set(self.bodies) - needed
-        size = sum(where(self.folder, name).stat().st_size for name in gone)
+        size = sum(len(DAMAGE) if name in self.damaged else 1 for name in gone)
         assert self.store.collect(keep) == Collected(len(gone), size)
         for name in gone:
             del self.bodies[name], self.pins[name]
@@ -113,22 +152,21 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule(name=NAMES)
     def damage(self, name: str) -> None:
         if name in self.bodies:
-            where(self.folder, name).write_bytes(b"other bytes")
+            self.store._place.write(f"objects/{name[:2]}/{name}", DAMAGE)
             self.damaged.add(name)
 
     @rule(name=NAMES)
     def leave_what_a_killed_process_leaves(self, name: str) -> None:
-        (self.folder / "partial" / "tmp1").write_bytes(b"hal")
+        if "://" not in self.where:
+            (Path(self.where) / "partial" / "tmp1").write_bytes(b"hal")
         if name not in self.bodies:
-            pins = self.folder / "pins" / name
-            pins.mkdir(exist_ok=True)
-            (pins / "killed").touch()
+            self.store._place.write(f"pins/{name}/killed", b"")
             self.store.collect(self.bodies)
-            assert not pins.exists()
+            assert not self.store._place.list(f"pins/{name}")
 
     @rule()
     def reopen(self) -> None:
-        self.store = Store(self.folder)
+        self.store = Store(self.where)
 
     @invariant()
     def holds_what_it_should(self) -> None:
@@ -147,8 +185,15 @@ class AgainstAModel(RuleBasedStateMachine):
             assert set(self.store.holders(name)) == self.pins[name] | deltas
 
 
-AgainstAModel.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
-TestAgainstAModel = AgainstAModel.TestCase
+def test_against_a_model(fresh: Callable[[], str]) -> None:
+    class Here(AgainstAModel):
+        def __init__(self) -> None:
+            super().__init__(fresh())
+
+    examples = 3 if fresh().startswith("s3") else 30
+    steps = settings(max_examples=examples, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(Here, settings=steps)
+
 
 WORKER = """
 import random, sys
@@ -241,7 +286,7 @@ def test_names_are_hashes(tmp_path: Path, name: str) -> None:
 
 def test_a_full_disk_leaves_nothing_under_the_hash(tmp_path: Path) -> None:
     script = (
-        "import resource, signal, sys\n"
+        "import os, resource, signal, sys\n"
         "from blackopt.artifacts.store import Store\n"
         "store = Store(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -249,7 +294,7 @@ def test_a_full_disk_leaves_nothing_under_the_hash(tmp_path: Path) -> None:
         "try:\n"
         "    store.put(bytes(5000), holder='t1')\n"
         "except OSError as error:\n"
-        "    print(type(error).__name__, list(store), list((store._partial).iterdir()))\n"
+        "    print(type(error).__name__, list(store), os.listdir(store._place._partial))\n"
     )
     run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=60)
     assert run.stdout.strip() == "OSError [] []", run.stderr
@@ -287,3 +332,116 @@ def test_a_process_that_is_killed_before_the_label_leaves_nothing(tmp_path: Path
     store = Store(tmp_path)
     assert store.resolve("feed.v1") is None
     assert store.collect() == Collected(1, 1)
+
+
+# One writer after the other. A round ends with the artifact of that name under the label.
+AT_A_URL = """
+import sys
+from blackopt.artifacts.store import Store
+store, me = Store(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+number = 0
+while True:
+    base = store.put(bytes([number % 5]) * 3_000, holder=me)
+    name = store.put(bytes([number % 7]) * 2_000, label="feed.v1", base=base)
+    assert store.resolve("feed.v1") == name
+    print(name, flush=True)
+    store.unpin(base, me)
+    store.collect()
+    number += 1
+"""
+
+
+@pytest.mark.slow
+def test_at_a_url_one_writer_after_the_other_is_killed_anywhere(s3: str, tmp_path: Path) -> None:
+    chance, url = random.Random(3), f"s3://store{tmp_path}"
+    # What the environment says is enough.
+    environment = {**os.environ, "FSSPEC_S3_ENDPOINT_URL": s3}
+    for number in range(6):
+        log = tmp_path / f"{number}"
+        with log.open("w") as out:
+            script = [sys.executable, "-c", AT_A_URL, url, f"w{number}"]
+            worker = subprocess.Popen(script, stdout=out, env=environment)
+        while not log.stat().st_size:
+            assert worker.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1 + chance.random())
+        assert worker.poll() is None, "it ended by itself: an error of its own"
+        worker.kill()
+        worker.wait(timeout=60)
+        store = Store(url)
+        if said := log.read_text().splitlines()[1:]:
+            labelled = store.resolve("feed.v1")
+            assert labelled is not None
+            assert (labelled == said[-1]) or labelled not in said[-2:]  # or the next, not said yet
+        for name in store:
+            store.get(name)
+            store.unpin(name, f"w{number}")
+        store.collect()
+        for name in store.labels().values():
+            assert len(store.get(name)) == 2_000
+            assert any(name in store.holders(other) for other in store), "its base is gone"
+    store.unlabel("feed.v1")
+    assert store.collect().artifacts > 0
+    assert store._place.list("") == {}
+
+
+def test_what_was_cut_off_at_a_url_counts_for_nothing(tmp_path: Path) -> None:
+    store = Store(f"local://{tmp_path}")
+    name = store.put(b"0123456789", label="feed.v1")
+    (tmp_path / "labels" / "feed.v1").write_text(name[:40])
+    (tmp_path / "objects" / name[:2] / name).write_bytes(b"0123")
+    assert store.resolve("feed.v1") is None
+    assert store.labels() == {}
+    with pytest.raises(ArtifactError, match="no longer what was stored"):
+        store.get(name)
+    store.put(b"0123456789", label="feed.v1")
+    assert store.get(store.labels()["feed.v1"]) == b"0123456789"
+
+
+def test_a_url_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        where = {
+            "endpoint_url": f"http://127.0.0.1:{nobody.getsockname()[1]}",
+            "config_kwargs": {"retries": {"max_attempts": 0}},
+        }
+        monkeypatch.setitem(fsspec.config.conf, "s3", where)
+        with pytest.raises(RetriableError, match="does not answer") as caught:
+            Store("s3://tests:secret@store/x").put(b"x", label="feed.v1")
+    assert caught.value.where == "s3://store/x"
+
+
+def test_a_bucket_is_never_made(s3: str) -> None:
+    with pytest.raises(ConfigurationError, match="the place of a store is not there"):
+        Store("s3://sotre/centres").put(b"x", label="feed.v1")
+    assert not fsspec.filesystem("s3").exists("sotre")
+
+
+@pytest.mark.parametrize("url", ["nothing-like-it://x", "abfs://container/x"])
+def test_a_url_that_cannot_be_opened_here_says_what_to_install(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Store(url)
+    assert "pip install 'blackopt[fsspec]'" in caught.value.next_step
+    assert caught.value.where == url
+
+
+def test_without_fsspec_directories_work_and_urls_say_what_to_install(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['fsspec'] = sys.modules['fsspec.core'] = None\n"
+        "from blackopt.artifacts.store import Store\n"
+        "Store('file://' + sys.argv[1]).put(b'x', label='feed.v1')\n"
+        "Store('s3://bucket/prefix')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=60)
+    assert "pip install 'blackopt[fsspec]'" in run.stderr
+    assert len(list(Store(tmp_path))) == 1
+
+
+def test_a_url_is_taken_as_it_is_and_a_path_from_where_it_is_said(tmp_path: Path) -> None:
+    assert located("s3://bucket/centres", tmp_path) == "s3://bucket/centres"
+    assert located("centres", tmp_path) == str(tmp_path / "centres")
+    assert located("/srv/centres", tmp_path) == "/srv/centres"

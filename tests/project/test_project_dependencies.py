@@ -20,6 +20,7 @@ PARTS = {"pydantic-core": "pydantic"}  # released with it, for it alone
 CHOSEN = {"pysqlite3", "tzdata"}  # used by sqlite-utils and by zoneinfo, where they are installed
 TOOLS = {  # run, not imported
     "build", "editables", "hatchling", "import-linter", "mypy", "pytest-timeout", "pytest-xdist", "ruff",
+    "flask", "flask-cors", "moto", "s3fs",  # a server that speaks S3, in a process of its own, and its client
 }  # fmt: skip
 
 
