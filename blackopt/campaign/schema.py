@@ -399,8 +399,9 @@ class Explore(Section):
     optimizer takes, unless `optimizer` says so itself."""
 
     store: Annotated[str, Field(min_length=1)] = "centres"
-    """Directory of the centres that candidates are relative to, shared with the modules; relative to the
-    campaign file."""
+    """Where the centres are that candidates are relative to, shared with the modules: a directory, relative
+    to the campaign file, or a URL such as `s3://bucket/feed`
+    ([where they are kept](../artifacts.md#where-they-are-kept))."""
 
     @property
     def arms(self) -> int:

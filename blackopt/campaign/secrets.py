@@ -18,6 +18,7 @@ from blackopt.campaign.findings import Findings
 from blackopt.diagnostics import KeyPath, suggest
 
 MAX_SECRET_BYTES = 64 * 1024
+AS_REFERENCE = "write it as ${NAME} or ${file:path}"
 
 _TOKEN = re.compile(r"\$\$|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -120,22 +121,26 @@ class References:
         return text
 
 
-def find_plain_passwords(value: Any, path: KeyPath, findings: Findings) -> None:
+def find_plain_passwords(value: Any, path: KeyPath, findings: Findings, *, hint: str = AS_REFERENCE) -> None:
     """Record a problem for every ``scheme://user:password@`` whose password is written out."""
     if isinstance(value, dict):
         for key, item in value.items():
-            find_plain_passwords(item, (*path, key), findings)
+            find_plain_passwords(item, (*path, key), findings, hint=hint)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            find_plain_passwords(item, (*path, i), findings)
+            find_plain_passwords(item, (*path, i), findings, hint=hint)
     elif isinstance(value, str) and "://" in value:
         for match in _PASSWORD_IN_URL.finditer(value):
             if not has_reference(match["password"]):
-                report_plain_secret(match["password"], path, findings, "holds a password in plain text")
+                report_plain_secret(
+                    match["password"], path, findings, "holds a password in plain text", hint=hint
+                )
 
 
-def report_plain_secret(secret: str, path: KeyPath, findings: Findings, message: str) -> None:
+def report_plain_secret(
+    secret: str, path: KeyPath, findings: Findings, message: str, *, hint: str = AS_REFERENCE
+) -> None:
     """Record that a secret is written out, without showing it again."""
     findings.hide(secret, "***")
     findings.blank(path)
-    findings.add(path, message, "write it as ${NAME} or ${file:path}: the campaign is copied to the ledger")
+    findings.add(path, message, f"{hint}: the campaign is copied to the ledger")

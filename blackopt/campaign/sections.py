@@ -200,4 +200,5 @@ def core_section(
         )
         return None
     references.refuse(data, path)
+    find_plain_passwords(data, path, findings, hint="give access by the environment")
     return validate(model, data, path, findings)

@@ -16,6 +16,7 @@ import numpy as np
 
 from blackopt.artifacts import Centre, Keyed, Store, perturb
 from blackopt.artifacts.centre import label, reference
+from blackopt.artifacts.store import located
 from blackopt.blocks import WeightsBlock
 from blackopt.campaign import CampaignSpec, refused
 from blackopt.errors import ArtifactError
@@ -52,7 +53,7 @@ class Centres:
         if spec.explore is None:
             raise ValueError("a campaign without `explore` has no centres")
         self.campaign, self.seed = spec.name, spec.optimizer.options.seed
-        self._folder = spec.base / spec.explore.store
+        self._where = located(spec.explore.store, spec.base)
         blocks = policy.space.blocks
         self.scale = blocks[0].scale if isinstance(blocks[0], WeightsBlock) else 1.0
         known = policy.shapes if isinstance(policy, Layered) else {}
@@ -60,8 +61,8 @@ class Centres:
 
     @cached_property
     def store(self) -> Store:
-        """The directory, made on first use."""
-        return Store(self._folder)
+        """The directory, made on first use, or what is at the URL."""
+        return Store(self._where)
 
     def published(self, version: int, vector: Vector, recorded: CentreRow | None) -> CentreRow:
         """Put the optimizer's centre into the store, and say what is there.
@@ -75,6 +76,7 @@ class Centres:
         if (
             recorded is not None
             and self.store.resolve(label(self.campaign, version)) == recorded.artifact_sha
+            and recorded.artifact_sha in self.store  # whatever else had access to it
         ):
             return recorded
         sha = self._publish(version, vector)

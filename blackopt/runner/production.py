@@ -285,7 +285,10 @@ class ProductionLane:
     def _collect(self) -> None:
         """Centres that no trial needs any more go; if the process dies before that, when the next starts."""
         if self.learner.centres is not None:
-            self.learner.centres.collect(self.ledger)
+            try:
+                self.learner.centres.collect(self.ledger)
+            except RetriableError as error:
+                self.trouble.add("collecting centres", error)  # the next collection takes them, too
 
     def _pause(self, cause: str, now_us: int) -> None:
         """Nothing new is asked, what is live is withdrawn at once, and a person must look."""

@@ -131,7 +131,8 @@ class Models(Generic[T]):
     """Makes models of the artifacts that orders bring: what ``Arms(load=...)`` needs.
 
     Args:
-        store: directory of centres that the driver shares.
+        store: directory of centres that the driver shares, or its URL, such as ``s3://bucket/feed``, which
+            needs ``pip install 'blackopt[fsspec]'``.
         campaign: whose centres.
         model: makes of tensors by name what a request calls. For a candidate, the tensors are views of memory
             that is rewritten for the next one, so it must keep them, and no copies. For a still model they
@@ -141,6 +142,7 @@ class Models(Generic[T]):
 
     Raises:
         UsageError: ``incumbent`` is no model of float32 tensors, or ``max_sigma`` no size.
+        ConfigurationError: a URL that cannot be opened here.
     """
 
     def __init__(

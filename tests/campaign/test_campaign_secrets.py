@@ -170,6 +170,21 @@ def test_f72_a_secret_that_is_written_out_is_refused_and_not_shown(
     assert "canary" not in str(caught.value)
 
 
+def test_the_place_of_a_store_takes_neither_passwords_nor_references(campaign: str) -> None:
+    for store, message in (
+        ("sftp://me:canary-7f3a9c@x/centres", "holds a password in plain text"),
+        (
+            "sftp://me:${TOKEN}@x/centres",
+            "takes no reference, because it is copied to the ledger and to reports",
+        ),
+    ):
+        with pytest.raises(DiagnosticsError) as caught:
+            parse(campaign + f'explore: {{unit: request, store: "{store}"}}\n', env={"TOKEN": "x"})
+        problems = {p.path: p.message for p in caught.value.problems if isinstance(p, Problem)}
+        assert problems["explore.store"] == message
+        assert "canary" not in str(caught.value)
+
+
 def test_f72_a_secret_over_several_lines_is_not_shown_either(campaign: str) -> None:
     push = '\n  use: t-web\n  url: "http://x"\n  secret: |\n    canary-one\n    canary-two\n  bad: 1'
     with pytest.raises(DiagnosticsError) as caught:

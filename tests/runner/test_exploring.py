@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from blackopt.artifacts import Centre, Keyed, Store
 from blackopt.artifacts.centre import label
@@ -34,11 +36,11 @@ EXPLORING: dict[str, Any] = {
 }
 
 
-def near(folder: Path) -> Callable[[bytes], float]:
+def near(where: str | Path) -> Callable[[bytes], float]:
     """True success rate of an order: the closer to BEST the better. Reads what a module would read."""
 
     def rate(body: bytes) -> float:
-        store = Store(folder / "centres")
+        store = Store(where)
         if len(body) == 64:
             values = Centre.read(store.get(body.decode())).values
         else:
@@ -56,7 +58,7 @@ def exploring(world: Any) -> Any:
         world.document[key] = {**world.document.get(key, {}), **value} if isinstance(value, dict) else value
     world.document["policy"], world.document["optimizer"] = EXPLORING["policy"], EXPLORING["optimizer"]
     del world.document["traffic"]["arms"]
-    world.production.rate, world.production.units = near(world.folder), 200_000
+    world.production.rate, world.production.units = near(world.folder / "centres"), 200_000
     return world
 
 
@@ -81,6 +83,40 @@ def test_the_way_of_a_campaign_with_keys(world: Any) -> None:
         learner.restore(ledger)
         start, found = parts.policy.start(), learner.recommend()
         assert np.mean((0.5 * found - BEST) ** 2) < 0.8 * np.mean((0.5 * start - BEST) ** 2)
+
+
+def test_a_store_at_a_url_is_a_store(make_world: Callable[..., Any]) -> None:
+    facts = []
+    for where in ("centres", "memory://feed"):
+        world = exploring(make_world())
+        world.document["explore"] = {**world.document["explore"], "store": where}
+        url = where if "://" in where else world.folder / where
+        world.production.rate = near(url)
+        world.finish()
+        assert Store(url).labels() == {}
+        assert (world.folder / "centres").exists() == (where == "centres")
+        facts.append(world.facts())
+    assert facts[0] == facts[1]
+
+
+def test_a_store_that_does_not_answer_is_collected_later(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    exploring(world)
+    world.document["explore"] = {**world.document["explore"], "store": "memory://later"}
+    world.production.rate = near("memory://later")
+    deleted, files = MemoryFileSystem.rm_file, fsspec.filesystem("memory")
+
+    def down(*_: object) -> None:
+        raise ConnectionError("no route to host")
+
+    with world.process() as runner:
+        monkeypatch.setattr(MemoryFileSystem, "rm_file", down)
+        while len(runner.driver.ledger.windows()) < 5:
+            world.clock.wait_until(runner.turn().next_us)
+        assert any("collecting centres" in notice.text for notice in world.notices)
+        assert len(files.find("/later/objects")) > 1
+        monkeypatch.setattr(MemoryFileSystem, "rm_file", deleted)
+        runner.run()
+    assert files.find("/later") == []
 
 
 def test_arms_population_and_breaches_follow_the_directions(world: Any) -> None:

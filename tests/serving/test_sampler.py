@@ -166,6 +166,16 @@ def test_each_unit_is_served_the_numbers_of_its_arm_and_keeps_them(lane: Lane, k
     assert len(set(seen.values())) == 9, "eight candidates and the centre"
 
 
+def test_centres_may_be_at_a_url(lane: Lane) -> None:
+    url = f"memory://{lane.folder}"
+    centre(3).publish(Store(url))
+    arms = lane.window(1, 3)
+    sampler = lane.sampler(store=url)
+    for unit in units(40):
+        with sampler.perturb(unit) as p:
+            assert p.act() == expected(3, arms.get(p.arm or ""))
+
+
 def test_outside_every_arm_is_the_incumbent(lane: Lane) -> None:
     sampler = lane.sampler()
     with sampler.perturb("anyone") as p:
