@@ -45,7 +45,7 @@ class Size(NamedTuple):
     within: str = "12h"
 
 
-QUICK = Size(4, visitors=240, directions=4, within="1h")
+QUICK = Size(3, visitors=240, directions=4, within="1h")
 
 
 class Chance:
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--hours", type=int, default=48, help="of virtual time")
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7, help="of visitors and coins")
-    parser.add_argument("--quick", action="store_true", help="four hours, few visitors, and two kills")
+    parser.add_argument("--quick", action="store_true", help="three hours, few visitors, and two kills")
     arguments = parser.parse_args()
     if arguments.directory.exists():
         parser.error(f"{arguments.directory} is there already; name a new directory")
