@@ -23,7 +23,7 @@ from blackopt.runner.promoting import begin, take_back
 from blackopt.runner.results import Results, results
 from blackopt.runner.standing import Standing, standing
 from blackopt.space import Space
-from blackopt.types import Belief, Candidate, Evaluation, Status
+from blackopt.types import Artifact, Belief, Candidate, Evaluation, Status, Vector
 
 
 class Campaign:
@@ -177,6 +177,15 @@ class Campaign:
         """What is known now; may be called while another process drives the campaign."""
         with self._parts() as parts, open_ledger(self.spec, read_only=True) as ledger:
             return results(parts, ledger)
+
+    def render(self, vector: Vector) -> Artifact:
+        """What production runs for a vector of the search, such as the recommendation of :meth:`results`.
+
+        Args:
+            vector: (n,) the optimizer's coordinates.
+        """
+        with self._parts() as parts:
+            return parts.policy.render(vector)
 
     def ask(self, n: int = 1) -> list[manual.Asked]:
         """Draw candidates to be tried by hand; they are in the ledger before this returns."""

@@ -286,11 +286,18 @@ def trials(
 
 
 @_verb
-def best(campaign: CampaignFile = DEFAULT, output: OutputFormat = Output.TABLE) -> None:
+def best(
+    campaign: CampaignFile = DEFAULT,
+    output: OutputFormat = Output.TABLE,
+    out: Annotated[
+        Path | None, typer.Option(help="Write its artifact, as production runs it, to this new file.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out.")] = False,
+) -> None:
     """The recommendation, its worth, and how well that is known."""
     from blackopt.cli import best as verb
 
-    verb.best(campaign, output)
+    verb.best(campaign, output, out, force=force)
 
 
 @_verb

@@ -20,8 +20,6 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from blackopt import Campaign
-from blackopt.runner.assembly import Parts
 from blackopt.types import Artifact
 from feed_app import truth
 from feed_app.m04_scorer import Scorer
@@ -59,27 +57,17 @@ def production(directory: Path, scorer: Path, *, seed: int, people: int) -> Iter
 
 def blackopt(verb: str, campaign: Path, environment: Mapping[str, str], *options: str) -> None:
     """A command as a user would type it."""
-    print(f"\n$ blackopt {verb} {campaign}", flush=True)
+    print(f"\n$ blackopt {' '.join((verb, *options, str(campaign)))}", flush=True)
     # Nothing of the pipeline can be imported there: the campaign's folder has no Python in it.
     subprocess.run(
         [*BLACKOPT, verb, *options, campaign.name], env=environment, cwd=campaign.parent, check=True
     )
 
 
-def recommended(campaign: Campaign) -> Artifact:
-    """The recommendation as the ONNX model that production would be sent."""
-    with Parts(campaign.spec) as parts:
-        return parts.policy.render(campaign.results().recommendation)
-
-
-def told(campaign: Campaign, trained: Path) -> Iterator[str]:
+def told(trained: Path, tuned: Path) -> Iterator[str]:
     """What only a simulation knows: both models shown to everybody."""
-    tuned = recommended(campaign)
-    campaign.ledger.with_name("tuned.onnx").write_bytes(tuned.body)
-    rows = {
-        "trained on clicks": truth.expected(Scorer(Artifact(trained.read_bytes()))),
-        "tuned": truth.expected(Scorer(tuned)),
-    }
+    files = {"trained on clicks": trained, "tuned": tuned}
+    rows = {name: truth.expected(Scorer(Artifact(file.read_bytes()))) for name, file in files.items()}
     yield f"{'TRUE VALUES':<20}{'back tomorrow':>15}{'mutes':>10}"
     for name, (back, mute) in rows.items():
         yield f"{name:<20}{back:>13.2%}{mute:>12.2%}"
@@ -111,9 +99,10 @@ def main() -> None:
     with production(directory, trained, seed=arguments.seed, people=people) as environment:
         blackopt("check", campaign, environment)
         blackopt("run", campaign, environment, *(() if sys.stderr.isatty() else ("--quiet",)))
-        print()
-        for line in told(Campaign.load(campaign, env=environment), trained):
-            print(line)
+        blackopt("best", campaign, environment, "--out", "tuned.onnx")
+    print()
+    for line in told(trained, directory / "tuned.onnx"):
+        print(line)
     print(f"\ncampaign, ledger, event log, both models: {directory}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import time
@@ -71,6 +72,33 @@ def test_from_check_to_backup(evaluation: Any) -> None:
 
     stopped = evaluation.call("stop")
     assert stopped.code == 0
+
+
+def test_the_recommended_artifact_as_a_file(evaluation: Any) -> None:
+    assert evaluation.run("run", "-q").code == 0
+    answer = evaluation.call("best", "-o", "json", "--out", "best.json")
+    assert answer.code == 0
+    body = (evaluation.path / "best.json").read_bytes()
+    assert json.loads(body) == answer.data["parameters"]
+    assert answer.err.startswith(f"artifact: best.json (application/json, {len(body)} bytes, sha256 ")
+    assert hashlib.sha256(body).hexdigest() in answer.err
+
+    (evaluation.path / "best.json").write_text("mine")
+    again = evaluation.call("best", "--out", "best.json")
+    assert (again.code, again.out) == (2, "")
+    assert "would overwrite a file" in again.err
+    assert "--force" in again.err
+    assert (evaluation.path / "best.json").read_text() == "mine"
+
+    before = set(evaluation.path.iterdir())
+    assert evaluation.call("best", "--out", "best.json", "--force").code == 0
+    assert (evaluation.path / "best.json").read_bytes() == body
+    (evaluation.path / "folder").mkdir()
+    for nowhere in ("folder", "no/where.json"):
+        refused = evaluation.run("best", "--out", nowhere, "--force")
+        assert (refused.code, refused.out) == (1, "")
+        assert nowhere in refused.err
+    assert set(evaluation.path.iterdir()) == before | {evaluation.path / "folder"}
 
 
 def test_quiet_says_nothing_but_data(evaluation: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import numpy as np
@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from blackopt.artifacts import Centre, Keyed, Store
 from blackopt.artifacts.centre import label
 from blackopt.cli.trials import _rows
+from blackopt.diagnostics import Problem
 from blackopt.errors import DiagnosticsError
 from blackopt.ledger.rows import Mode, PromotionState, TrialState
 from blackopt.report.page import render
@@ -123,7 +124,7 @@ def test_arms_population_and_breaches_follow_the_directions(world: Any) -> None:
     spec = exploring(world).spec
     assert spec.traffic is not None
     assert spec.traffic.arms == 2 * DIRECTIONS
-    assert spec.optimizer.options.population == 2 * DIRECTIONS  # type: ignore[attr-defined]
+    assert spec.optimizer.options.population == 2 * DIRECTIONS
     assert spec.document["optimizer"]["population"] == 2 * DIRECTIONS
     world.document["optimizer"] = {**world.document["optimizer"], "population": 6}
     assert world.spec.optimizer.options.population == 6
@@ -270,7 +271,7 @@ def test_a_campaign_whose_candidates_are_no_keys_is_refused_at_its_line(
     with Parts(world.spec, clock=world.clock) as parts:
         with pytest.raises(DiagnosticsError) as caught:
             require_keys(world.spec, parts.policy, parts.learner().optimizer)
-        [problem] = caught.value.problems
+        [problem] = cast("list[Problem]", caught.value.problems)
         assert (problem.path, hint in problem.hint) == (at, True)
         with pytest.raises(DiagnosticsError):
             create_ledger(world.spec, parts, 1)
@@ -281,7 +282,7 @@ def test_an_arms_key_beside_explore_must_agree(world: Any) -> None:
     exploring(world).document["traffic"]["arms"] = 5
     with pytest.raises(DiagnosticsError) as caught:
         world.spec  # noqa: B018
-    assert [p.path for p in caught.value.problems] == ["traffic.arms"]
+    assert [p.path for p in cast("list[Problem]", caught.value.problems)] == ["traffic.arms"]
 
 
 def test_a_promotion_sends_whole_models_by_the_name_of_their_file(world: Any) -> None:
