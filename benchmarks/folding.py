@@ -30,9 +30,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402 - after the number of threads
 
-sys.path.insert(0, str(Path(__file__).parent))
-import results  # noqa: E402
-
+from benchmarks import results  # noqa: E402
 from blackopt.artifacts import Keyed, Store  # noqa: E402
 from blackopt.artifacts.centre import Centre  # noqa: E402
 from blackopt.campaign import from_mapping  # noqa: E402

@@ -149,11 +149,9 @@ def batch(folder: Path, generations: int) -> tuple[float, Path]:
     with Ledger.create(path, CAMPAIGN, at_us=1) as ledger, ledger.drive(at_us=1) as driver:
         for generation in range(generations):
             first = generation * GENERATION
-            new = [
-                NewTrial(drawn.number, drawn.number, Role.SEARCH, 0, first, drawn.vector)
-                for drawn in optimizer.ask(GENERATION)
-            ]
-            values = [float(trial.vector.sum()) for trial in new]
+            asked = optimizer.ask(GENERATION)
+            new = [NewTrial(c.number, c.number, Role.SEARCH, 0, first, c.vector) for c in asked]
+            values = [float(candidate.vector.sum()) for candidate in asked]
             tells = [NewTell(first + i, Status.OK, value) for i, value in enumerate(values)]
             start = time.perf_counter()
             driver.ask(new, at_us=generation)

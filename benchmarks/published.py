@@ -7,10 +7,10 @@ fitted to sin on [-3, 9] with 10 perturbations an iteration, to a test loss belo
 iterations, with noise drawn anew and with noise from a table. Here the loss is the mean squared error, the
 121 training points are evenly spaced, and the test points lie halfway between them.
 
-``cartpole`` is gymnasium's CartPole-v1, by a linear policy and by a network of 8 hidden units, with ES and
-ARS, in whole generations and with 16 candidates in flight whose results come in random order. A candidate
-plays one episode. What is recommended plays 100 episodes of other seeds. CartPole-v0 counted as solved at a
-mean return of 195, v1 does at 475.
+``cartpole`` is gymnasium's CartPole-v1, by a linear policy and by a network of 8 hidden units, with ES, ARS
+and PGPE, in whole generations and with 16 candidates in flight whose results come in random order. A
+candidate plays one episode. What is recommended plays 100 episodes of other seeds. CartPole-v0 counted as
+solved at a mean return of 195, v1 does at 475.
 
 ``swimmer`` is gymnasium's Swimmer-v5 on MuJoCo, by a linear policy and ARS (Mania, Guy and Recht, NeurIPS
 2018) with one direction an update, V1, and V2, which normalises what the policy sees. After every 25 updates
@@ -86,13 +86,17 @@ PERTURBATIONS, GOAL = 10, 0.05
 HIDDEN = [10, 5]
 TRAINING = np.linspace(-3.0, 9.0, 121)
 TEST = (TRAINING[1:] + TRAINING[:-1]) / 2
-FIT: dict[str, Any] = {"sigma": 0.05, "step": "adam", "learning_rate": 0.1}
+FITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "es": ("openai-es", {"sigma": 0.1, "step": "adam", "learning_rate": 0.1}),
+    "pgpe": ("pgpe", {"sigma": 0.1}),
+}
 
 
-def sine(noise: str, *, seed: int, length: int) -> dict[str, Any]:
+def sine(search: str, noise: str, *, seed: int, length: int) -> dict[str, Any]:
     """Iterations until the centre's test loss is below the goal; None where it never is."""
     policy = MlpPolicy(MlpOptions(inputs=1, hidden=HIDDEN, seed=seed), base=Path())
-    es = made("openai-es", policy.space, policy.start(), seed, population=PERTURBATIONS, noise=noise, **FIT)
+    use, options = FITS[search]
+    es = made(use, policy.space, policy.start(), seed, population=PERTURBATIONS, noise=noise, **options)
     least = math.inf
     for iteration in range(1, length + 1):
         asked = es.ask(PERTURBATIONS)
@@ -134,8 +138,9 @@ def mean_return(env: Any, act: Callable[[Vector], Any], episodes: int) -> float:
 IN_FLIGHT, FINAL = 16, 100
 POLICIES = {"linear": [], "mlp": [8]}
 SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
-    "es": ("openai-es", {"population": 16, "sigma": 0.5}),
-    "ars": ("ars", {"directions": 8, "sigma": 0.5}),
+    "es": ("openai-es", {"population": 16, "sigma": 1.0}),
+    "ars": ("ars", {"directions": 8, "sigma": 1.0}),
+    "pgpe": ("pgpe", {"population": 16, "sigma": 1.0}),
 }
 
 
@@ -261,8 +266,8 @@ PARTS = {
     "sine": Part(
         "A 1-10-5-1 network fitted to sin: iterations to a test loss below 0.05",
         sine,
-        [("normal",), ("table",)],
-        ("noise",),
+        list(product(FITS, ("normal", "table"))),
+        ("search", "noise"),
         1000, 60, 10,
         ("reached", "fewest", "median", "most", "largest loss"),
         fitted,
@@ -273,7 +278,7 @@ PARTS = {
         cartpole,
         list(product(POLICIES, SEARCHES, ("whole generations", "in flight"))),
         ("policy", "search", "results"),
-        640, 48, 5,
+        1920, 48, 5,
         ("at least 195", "at least 475", "least", "median", "largest"),
         balanced,
         ("a mean return of 475", lambda run: run["return"] >= 475),

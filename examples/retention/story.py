@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TypedDict
 from urllib.request import urlopen
@@ -206,7 +206,7 @@ def _pairs(ledger: Ledger, window: WindowRow) -> list[tuple[float, float]]:
     return [(level[c], level[c + 1]) for c in sorted(level) if c % 2 == 0 and c + 1 in level]
 
 
-def _arms(rows: Sequence[ReadingRow]) -> dict[str, Stats]:
+def _arms(rows: Iterable[ReadingRow]) -> dict[str, Stats]:
     """The statistics of each arm of a window, its cohorts together."""
     own: dict[str, list[Stats]] = {}
     for row in rows:

@@ -69,8 +69,8 @@ def module(folder: Path) -> Iterator[dict[str, str]]:
     tensors = {name: np.array(found[name], np.float32).reshape(shape) for name, shape in shapes.items()}
     chance = np.random.default_rng(1)
     best = {name: tensor + chance.normal(0.0, 0.2, tensor.shape) for name, tensor in tensors.items()}
-    np.savez(folder / "incumbent.npz", **tensors)
-    np.savez(folder / "best.npz", **best)
+    np.savez(folder / "incumbent.npz", allow_pickle=False, **tensors)
+    np.savez(folder / "best.npz", allow_pickle=False, **best)
     process = subprocess.Popen([sys.executable, str(MODULE), str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -22,13 +22,17 @@ from blackopt.ledger import Driver, Ledger
 from blackopt.ledger.lock import lock_path
 from blackopt.ledger.rows import NewCampaign, NewTell, NewTrial, TrialState
 from blackopt.ledger.sqlite import sqlite3
-from blackopt.types import Reading, Role, Status
+from blackopt.types import Reading, Role, Status, Vector
 
 CAMPAIGN = NewCampaign("offer", "{}", "c" * 64, "random", "1")
 
 
+def drawn(number: int) -> Vector:
+    return np.random.default_rng(number).standard_normal(4)
+
+
 def new_trial(number: int) -> NewTrial:
-    return NewTrial(number, number, Role.SEARCH, 0, 0, np.random.default_rng(number).standard_normal(4))
+    return NewTrial(number, number, Role.SEARCH, 0, 0, drawn(number))
 
 
 def write_until_killed(path: Path, acknowledge: int) -> None:
@@ -89,7 +93,7 @@ def test_every_acknowledged_transaction_survives_sigkill(tmp_path: Path) -> None
         ledger.verify()
         assert told >= 40
         for trial in ledger.trials():
-            assert trial.vector.tobytes() == new_trial(trial.number).vector.tobytes()
+            assert trial.vector.tobytes() == drawn(trial.number).tobytes()
         assert [row.seq for row in ledger.tells()] == list(range(1, told + 1))
         assert len(ledger.sessions()) == 40
 
@@ -316,7 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         trials = self.ledger.trials()
         assert [trial.state for trial in trials] == self.states
-        assert all(t.vector.tobytes() == new_trial(t.number).vector.tobytes() for t in trials)
+        assert all(t.vector.tobytes() == drawn(t.number).tobytes() for t in trials)
         assert [(row.trial, row.value) for row in self.ledger.tells()] == self.told
         found = {
             (r.reading.arm, r.reading.as_of_us): r.reading.stats["value"]
