@@ -34,14 +34,14 @@ class Bucket:
             from fsspec.core import url_to_fs
         except ImportError as error:
             raise _unusable(self._url, "fsspec is not installed", str(error)) from error
-        try:
-            with self._answered():
+        with self._answered():
+            try:
                 self._files, root = url_to_fs(url)
-        except ImportError as error:
-            scheme = url.partition("://")[0]
-            raise _unusable(self._url, f"the client for {scheme}:// is not installed", str(error)) from error
-        except ValueError as error:
-            raise _unusable(self._url, "this is no URL that fsspec opens", str(error)) from error
+            except ImportError as error:
+                what = f"the client for {url.partition('://')[0]}:// is not installed"
+                raise _unusable(self._url, what, str(error)) from error
+            except ValueError as error:
+                raise _unusable(self._url, "this is no URL that fsspec opens", str(error)) from error
         self._root: str = root.rstrip("/")
 
     def where(self, path: str) -> str:
@@ -132,15 +132,15 @@ class Bucket:
         """Errors of any client as ours."""
         try:
             yield
-        except (FileNotFoundError, BlackoptError, ImportError, ValueError):
+        except (FileNotFoundError, BlackoptError):
             raise
-        except PermissionError as error:
+        except (PermissionError, ValueError) as error:
             raise ConfigurationError(
-                "the store refuses this process",
+                "the store refuses",
                 where=self._url,
                 why=str(error),
                 safe="what was in it is as it was",
-                next_step="give the process access by the environment or by fsspec's configuration",
+                next_step="mend the URL, or give access by the environment or fsspec's configuration",
             ) from error
         except Exception as error:  # every client has errors of its own, and not all are an OSError
             raise RetriableError(
@@ -148,7 +148,7 @@ class Bucket:
                 where=self._url,
                 why=f"{type(error).__name__}: {error}",
                 safe="what was in it is as it was, or one object of it is as it was asked to be",
-                next_step="see that it can be reached from here; the same call may be made again",
+                next_step="see that it can be reached from here, and how; the same call may be made again",
             ) from error
 
 

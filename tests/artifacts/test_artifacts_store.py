@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -13,10 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -412,6 +415,67 @@ def test_a_url_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyPa
         with pytest.raises(RetriableError, match="does not answer") as caught:
             Store("s3://tests:secret@store/x").put(b"x", label="feed.v1")
     assert caught.value.where == "s3://store/x"
+
+
+@pytest.mark.parametrize("error", [PermissionError("Access Denied"), ValueError("no name of a bucket")])
+def test_a_url_that_refuses_is_for_a_person(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    with pytest.raises(ConfigurationError, match="the store refuses") as caught:
+        Store("memory://refused").put(b"x", label="feed.v1")
+    assert caught.value.why == str(error)
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+def stopping(call: Callable[..., Any], left: Iterator[int]) -> Callable[..., Any]:
+    """The same call, until no more are left."""
+
+    def counted(*given: Any, **more: Any) -> Any:
+        if next(left, None) is None:
+            raise Stopped
+        return call(*given, **more)
+
+    return counted
+
+
+def test_at_a_url_a_process_may_end_before_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(store: Store, say: Callable[[str], None]) -> None:
+        base = store.put(b"base", holder="h")
+        say("base")
+        store.put(b"delta", label="feed.v1", base=base)
+        say("delta")
+        store.unpin(base, "h")
+        assert store.collect().artifacts == 0
+        say("unpinning")
+        store.unlabel("feed.v1")
+        store.collect()
+        say("done")
+
+    said: list[str] = []
+    for at in itertools.count():
+        url, left = f"memory://stopped/{at}", iter(range(at))
+        with monkeypatch.context() as patched:
+            for name in ("pipe_file", "cat_file", "info", "find", "rm_file"):
+                patched.setattr(MemoryFileSystem, name, stopping(getattr(MemoryFileSystem, name), left))
+            said.clear()
+            with contextlib.suppress(Stopped):
+                work(Store(url), said.append)
+        if "done" in said:
+            break
+        store = Store(url)
+        store.collect()
+        found = {store.get(name) for name in store}
+        assert found >= {"base": {b"base"}, "delta": {b"base", b"delta"}}.get(said[-1] if said else "", set())
+        assert all(name in store for name in store.labels().values())
+        assert b"delta" not in found or b"base" in found
+        work(Store(url), said.append)
+        assert store._place.list("") == {}
+    assert at > 20
 
 
 def test_a_bucket_is_never_made(s3: str) -> None:
