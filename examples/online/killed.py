@@ -18,10 +18,10 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from urllib.error import URLError
 
 import numpy as np
 import yaml
@@ -110,8 +110,8 @@ class Shop:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/clock", body, timeout=60) as answer:
                 answers.append(json.load(answer)["now_us"])
-        except (URLError, ConnectionError, ValueError):
-            return  # it was killed before it could say
+        except (OSError, HTTPException, ValueError):
+            return  # it was killed before it could say, or in the middle of it
 
     def _start(self) -> None:
         command = [*self._command, "--port", str(self.port)]  # the campaign knows one address
