@@ -11,7 +11,7 @@ from blackopt.errors import BlackoptError
 from blackopt.protocols import Evaluator, Explained, Optimizer, Source, Target
 from blackopt.runner.assembly import Parts, open_ledger
 from blackopt.runner.budget import trials_asked
-from blackopt.runner.centres import require_keys
+from blackopt.runner.centres import Centres, require_keys
 
 
 def check(path: Path, output: Output) -> None:
@@ -27,11 +27,13 @@ def check(path: Path, output: Output) -> None:
         optimizer = parts.learner().optimizer
         require_keys(spec, parts.policy, optimizer)
         done.append(("optimizer", spec.optimizer.use, _ready(optimizer)))
-        builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator]]] = []
+        builders: list[tuple[str, str, Callable[[], Target | Source | Evaluator | Centres]]] = []
         if spec.push is not None and spec.measure is not None:
             builders = [("push", spec.push.use, parts.target), ("measure", spec.measure.use, parts.source)]
         elif spec.evaluate is not None:
             builders = [("evaluate", spec.evaluate.use, parts.evaluator)]
+        if spec.explore is not None:
+            builders.append(("explore", spec.explore.store, lambda: Centres(spec, parts.policy)))
         for section, use, build in builders:
             try:
                 done.append((section, use, build().check()))

@@ -64,6 +64,14 @@ class Centres:
         """The directory, made on first use, or what is at the URL."""
         return Store(self._where)
 
+    def check(self) -> str:
+        """Look at what is in the store, for ``blackopt check``.
+
+        Raises:
+            BlackoptError: it cannot be reached.
+        """
+        return f"reached, {len(self.store.labels())} labels"
+
     def published(self, version: int, vector: Vector, recorded: CentreRow | None) -> CentreRow:
         """Put the optimizer's centre into the store, and say what is there.
 
