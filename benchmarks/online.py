@@ -76,7 +76,7 @@ FORMS = (
 SETTINGS = {
     "synchronous": Setting(12, 0.2, 16),
     "asynchronous, weights": Setting(4, 0.2, 16),
-    "asynchronous, shift": Setting(4, 0.2, 16),
+    "asynchronous, shift": Setting(1, 0.2, 8),
     "asynchronous, discard": Setting(4, 0.2, 16),
 }
 """The fastest to the middle target of the grid below, on other seeds than the shown ones: ``--tune``."""
