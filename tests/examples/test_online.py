@@ -15,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from blackopt import Campaign
+from blackopt import Campaign, Ledger
 from blackopt.types import Query, Reading
 from blackopt_connectors.sql import SqlMetricOptions, SqlOptions, SqlSource
 
@@ -161,6 +161,30 @@ def test_the_campaign_has_as_much_in_flight_as_comes_late(begun: Path) -> None:
     # The window in traffic, the twelve that wait for purchases, and the one that is about to be told.
     assert budget["max_in_flight"] == (world.WITHIN_H + 2) * arms
     assert spec.budget.trials % arms == 0
+
+
+@pytest.mark.parametrize(("windows", "asked"), [(1, [8, 8, 16, 16]), (14, [8, 16, 24, 32])])
+def test_how_much_may_be_in_flight_is_whether_it_waits(begun: Path, windows: int, asked: list[int]) -> None:
+    """A window of an hour, of which all is known an hour later."""
+    killed.settle(begun, 4, "1h")
+    document = yaml.safe_load((begun / "campaign.yaml").read_text())
+    document["budget"]["max_in_flight"] = windows * 8
+    (begun / "campaign.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    found = []
+    with closing(Shop(begun, seed=5, visitors=120)) as shop, sample.make_server(shop) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            for hour in range(4):
+                shop.advance(START_US + hour * HOUR_US)
+                campaign = Campaign.load(begun / "campaign.yaml", env={"SHOP_PORT": str(server.server_port)})
+                campaign.turn()
+                with Ledger.open(campaign.ledger, read_only=True) as ledger:
+                    found.append(len(ledger.trials()))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert found == asked
 
 
 # -- the whole ---------------------------------------------------------------------------------------
