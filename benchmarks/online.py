@@ -73,13 +73,18 @@ FORMS = (
     Form("asynchronous, discard", "discard"),
 )
 
+CAREFUL = Form("asynchronous, shift, half the step", "shift")
+"""As examples/online/campaign.yaml has it: nothing but the step holds back a search that takes all as new."""
+
 SETTINGS = {
     "synchronous": Setting(12, 0.2, 16),
     "asynchronous, weights": Setting(4, 0.2, 16),
     "asynchronous, shift": Setting(1, 0.2, 8),
+    CAREFUL.name: Setting(1, 0.2, 4),
     "asynchronous, discard": Setting(4, 0.2, 16),
 }
-"""The fastest to the middle target of the grid below, on other seeds than the shown ones: ``--tune``."""
+"""The fastest to the middle target of the grid below, on other seeds than the shown ones: ``--tune``; and
+the careful one."""
 
 COMMON = {form.name: Setting(4, 0.2, 2) for form in FORMS}
 """The same for everybody: the step that `openai-es` takes where none is written."""
@@ -226,9 +231,9 @@ def _speed(curves: Sequence[Curve], hours: int) -> tuple[float, float]:
 def hours_to(found: dict[str, list[Curve]], settings: dict[str, Setting], title: str, note: str) -> Table:
     """Hours to the targets, with the spread over the seeds."""
     rows = []
-    for form in FORMS:
-        reached = [_reached(found[form.name], target) for target in TARGETS]
-        rows.append([form.name, *map(str, settings[form.name]), *reached])
+    for name, curves in found.items():
+        reached = [_reached(curves, target) for target in TARGETS]
+        rows.append([name, *map(str, settings[name]), *reached])
     heads = [f"hours to {target:.0%}" for target in TARGETS]
     return Table(
         title=title,
@@ -252,13 +257,13 @@ def learning(found: dict[str, list[Curve]], hours: int, title: str) -> Table:
     shown = [hour for hour in SHOWN if hour <= hours]
     rows = [
         [
-            form.name,
+            name,
             *(
                 f"{np.mean(at):.3f} ± {np.std(at):.3f}"
-                for at in ([curve.at(hour) for curve in found[form.name]] for hour in shown)
+                for at in ([curve.at(hour) for curve in curves] for hour in shown)
             ),
         ]
-        for form in FORMS
+        for name, curves in found.items()
     ]
     return Table(
         title=title,
@@ -276,9 +281,10 @@ def losses(found: dict[str, list[Curve]], hours: int) -> list[str]:
     for target in TARGETS:
         reference = np.median([curve.reached(target) for curve in waiting])
         slower = {
-            form.name: median
-            for form in FORMS[1:]
-            if not (median := np.median([curve.reached(target) for curve in found[form.name]])) < reference
+            name: median
+            for name, curves in found.items()
+            if curves is not waiting
+            and not (median := np.median([curve.reached(target) for curve in curves])) < reference
         }
         if slower:
             names = ", ".join(f"`{name}` {_hours(float(median))}" for name, median in slower.items())
@@ -287,7 +293,11 @@ def losses(found: dict[str, list[Curve]], hours: int) -> list[str]:
                 f"({_hours(float(reference))}): {names}."
             )
     last = np.mean([curve.at(hours) for curve in waiting])
-    behind = [f.name for f in FORMS[1:] if np.mean([c.at(hours) for c in found[f.name]]) < last]
+    for name, curves in found.items():
+        never = sum(curve.reached(TARGETS[0]) == math.inf for curve in curves)
+        if never:
+            said.append(f"`{name}` never comes to {TARGETS[0]:.0%} in {never} of {len(curves)} runs.")
+    behind = [name for name, curves in found.items() if np.mean([c.at(hours) for c in curves]) < last]
     if behind:
         said.append(
             f"After {hours} hours the synchronous form is ahead of "
@@ -330,12 +340,12 @@ def main() -> int:
         return 0
     jobs = {
         Job(form, settings[form.name], seed, hours): None
-        for settings in (SETTINGS, COMMON)
-        for form in FORMS
+        for forms, settings in (((*FORMS, CAREFUL), SETTINGS), (FORMS, COMMON))
+        for form in forms
         for seed in seeds
     }
     found = run(list(jobs), options.processes)
-    own = {form.name: found[form, SETTINGS[form.name]] for form in FORMS}
+    own = {form.name: found[form, SETTINGS[form.name]] for form in (*FORMS, CAREFUL)}
     common = {form.name: found[form, COMMON[form.name]] for form in FORMS}
     spread = "Median over the seeds, and the range. Rates are in units of sigma squared."
     tables = [
