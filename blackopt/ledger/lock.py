@@ -60,15 +60,20 @@ class DriverLock:
         _HELD.add(self)
 
     def release(self) -> None:
-        """Let the next driver in; harmless when repeated."""
+        """Let the next driver in, at once, whatever copies a child has; harmless when repeated."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            _HELD.discard(self)
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._drop()
 
     def leave_to_parent(self) -> None:
         """In a forked child: drop the inherited descriptor, or the lock would outlive the parent."""
-        self.release()
+        if self._descriptor >= 0:
+            self._drop()
+
+    def _drop(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+        _HELD.discard(self)
 
 
 _HELD: weakref.WeakSet[DriverLock] = weakref.WeakSet()

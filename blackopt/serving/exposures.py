@@ -183,6 +183,7 @@ class ExposureLog(ABC):
         if self._thread.is_alive():  # it is in the middle of a write that does not return
             self._spill.add(self._in_flight)
         self._spill.add([line for line in _emptied(self._queue) if isinstance(line, Exposure)])
+        self._queue.put(None)  # in place of the one that was just taken, for a write that returns after all
         if self._spill.waiting:
             _log.warning("exposures wait in %s*: the next process writes them", self._spill_at)
         self._raise_if_dropped()
@@ -211,10 +212,10 @@ class ExposureLog(ABC):
     def _run(self) -> None:
         for path in self._spill.of_the_dead():
             self._unspill(path)
+        ended = False
         while True:
             lines: list[Exposure] = []
             flushed: list[threading.Event] = []
-            ended = False
             for item in [self._queue.get(), *_emptied(self._queue, _BATCH - 1)]:
                 if isinstance(item, Exposure):
                     lines.append(item)
