@@ -45,6 +45,10 @@ Scores = Callable[[Vector, Vector], Vector]
 
 _LEAST_SPREAD = 1e-9  # a standard deviation that rounding does not swallow
 
+SHIFT_FROM = 100
+"""Coordinates from which ``late`` is by default ``shift``. An importance weight fades with the distance over
+all coordinates together; with hundreds of them a step that is worth its while is further than that."""
+
 
 class GaussianOptions(KeyedOptions):
     """Options of searches around a Gaussian.
@@ -55,11 +59,12 @@ class GaussianOptions(KeyedOptions):
             nothing.
         late: how much a result of an older distribution says: ``weights``, the less the further the centre
             has moved since; ``shift``, as much as a present one, seen from where the centre is now;
-            ``discard``, nothing.
+            ``discard``, nothing. None takes ``weights`` below :data:`SHIFT_FROM` coordinates and ``shift``
+            from there on.
     """
 
     retain: int | None = Field(default=None, ge=1)
-    late: Literal["weights", "shift", "discard"] = "weights"
+    late: Literal["weights", "shift", "discard"] | None = None
 
 
 class TwinOptions(GaussianOptions):
@@ -139,7 +144,8 @@ class GaussianSearch(KeyedSearch):
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)
         assert isinstance(options, GaussianOptions)
-        self._retain, self._late = options.retain, options.late
+        self._retain = options.retain
+        self._late = options.late or ("weights" if space.size < SHIFT_FROM else "shift")
         self._pool: list[Result] = []  # finished, and not used yet
         self._cohorts: dict[int, Cohort] = {}
 

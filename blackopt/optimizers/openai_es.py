@@ -75,7 +75,7 @@ class OpenAIES(GaussianSearch):
     """``use: openai-es``."""
 
     Options: ClassVar[type[OptimizerOptions]] = OpenAIESOptions
-    version: ClassVar[str] = "openai-es/3"
+    version: ClassVar[str] = "openai-es/4"
     twins: ClassVar[bool] = True
     group = 2
 

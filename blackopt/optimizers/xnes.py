@@ -35,7 +35,7 @@ class XNESOptions(NESOptions):
 class XNES(NES):
     """``use: xnes``."""
 
-    version: ClassVar[str] = "xnes/2"
+    version: ClassVar[str] = "xnes/3"
     Options: ClassVar[type[OptimizerOptions]] = XNESOptions
 
     @staticmethod

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from blackopt import plugins
+from blackopt.optimizers.gaussian import SHIFT_FROM
 from blackopt.space import Space
 from blackopt.types import Evaluation, Vector
 
@@ -17,10 +18,10 @@ WAYS = ("weights", "shift", "discard")
 N = 20  # where rates are small: a single update does not make what is in flight worthless
 
 
-def search(use: str, **options: Any) -> Any:
+def search(use: str, n: int = N, **options: Any) -> Any:
     found = plugins.find("optimizers", use)
     size = {"directions": 4} if use == "ars" else {"population": 8}
-    return found(Space.from_spec({"w": {"weights": N}}), np.zeros(N), found.Options(**size, **options))
+    return found(Space.from_spec({"w": {"weights": n}}), np.zeros(n), found.Options(**size, **options))
 
 
 def loss(vector: Vector) -> float:
@@ -31,9 +32,9 @@ def tell(made: Any, candidates: Any) -> None:
     made.tell([Evaluation(c.number, loss(c.vector)) for c in candidates])
 
 
-def after_a_late_cohort(use: str, late: str) -> tuple[Vector, Vector, Any]:
+def after_a_late_cohort(use: str, late: str | None, **options: Any) -> tuple[Vector, Vector, Any]:
     """Two cohorts from the start; the second is told when the first has moved the centre."""
-    made = search(use, late=late)
+    made = search(use, late=late, **options)
     first, second = made.ask(8), made.ask(8)
     tell(made, first)
     before = made.recommend()
@@ -108,3 +109,12 @@ def test_where_some_are_late_the_others_say_what_they_would_among_as_many() -> N
 def test_there_are_no_other_ways() -> None:
     with pytest.raises(ValidationError, match="weights"):
         search("openai-es", late="drop")
+
+
+@pytest.mark.parametrize(("n", "way"), [(SHIFT_FROM - 1, "weights"), (SHIFT_FROM, "shift")])
+def test_what_is_taken_without_a_word_depends_on_the_number_of_coordinates(n: int, way: str) -> None:
+    reached = {
+        late: after_a_late_cohort("openai-es", late, n=n, sigma=0.2, learning_rate=0.01)[1].tobytes()
+        for late in (None, *WAYS)
+    }
+    assert [late for late in WAYS if reached[late] == reached[None]] == [way]
