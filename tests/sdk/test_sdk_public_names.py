@@ -17,12 +17,23 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 # What a fragment of the README takes for granted.
 PRELUDE = {
-    "from blackopt.serving": """
+    "from blackopt.serving import Arms": """
 from pathlib import Path
 from blackopt.types import Artifact
 artifact, secret, customer_id = Artifact(b'{"price": 2.0}'), "hush", "c-1"
 state_file = Path("arms.state")
 method, path, headers, raw_body = "GET", "/blackopt/live", {}, b""
+""",
+    "from blackopt.serving import Sampler": """
+from pathlib import Path
+import numpy as np
+class Ranker:
+    def __init__(self, tensors):
+        self.tensors = tensors
+    def act(self, features):
+        return self.tensors["weights"] @ features
+Path("arms").mkdir(exist_ok=True)
+weights, user_id, features = {"weights": np.zeros((3, 2), np.float32)}, "user 17", np.ones(2)
 """,
 }
 
