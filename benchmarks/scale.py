@@ -1,6 +1,7 @@
 """What one generation costs as models grow: seconds and memory, beside what the machine could do at best.
 
-    python benchmarks/scale.py [--quick] [--seeds N] [--cores N] [--largest N] [--json FILE]
+    python benchmarks/scale.py [--quick] [--seeds N] [--cores N] [--smallest N] [--largest N]
+                               [--json FILE]
 
 A generation is ``ask(population)`` and ``tell`` of as many random losses; the model is n weights in float32.
 Every row is a fresh process on the same number of cores (one, unless ``--cores`` says more). Its first
@@ -308,6 +309,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="up to a million numbers, smallest population")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="generations that are counted")
     parser.add_argument("--cores", type=int, default=1, metavar="N", help="that all of them may use")
+    parser.add_argument("--smallest", type=int, default=0, metavar="N", help="size of the smallest model")
     parser.add_argument(
         "--largest", type=int, default=SIZES[-1], metavar="N", help="size of the largest model"
     )
@@ -322,6 +324,8 @@ def main() -> int:
     machine: list[list[Any]] = []
     print(f"{options.cores} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{line(list(HEAD))}")
     for n in QUICK if options.quick else SIZES:
+        if n < options.smallest:
+            continue
         if n > options.largest or 24 * n > psutil.virtual_memory().available:
             print(f"{n:>14,}  left out: above --largest, or six vectors would not fit in memory")
             continue
