@@ -240,25 +240,10 @@ class Driver(PromotionWriter):
             bodies: the sha256 of what will be sent, by trial.
             at_us: now.
         """
-        kind = PushKind.APPLY
-        orders = [
-            PushRow(
-                trial,
-                kind,
-                order_key(self.ledger.uuid, trial, kind),
-                self.epoch,
-                sha,
-                PushState.PENDING,
-                0,
-                at_us,
-            )
-            for trial, sha in bodies.items()
-        ]
+        orders = self._orders(PushKind.APPLY, bodies, at_us)
         with self._transaction() as step:
             step.move(list(bodies), TrialState.PUSHING, sources=[TrialState.ASKED])
-            step.conn.executemany(
-                _PUSH, [(o.trial, kind.value, o.key, self.epoch, o.body_sha, at_us) for o in orders]
-            )
+            _write_orders(step.conn, orders)
             for trial, sha in bodies.items():
                 step.event("intend", {"trial": trial, "body_sha": sha}, at_us=at_us)
         return orders
@@ -335,20 +320,7 @@ class Driver(PromotionWriter):
         (it will not be sent again, and what it may have started ends with its lease).
         """
         open_apply = PushState.REFUSED if cause.startswith("refused") else PushState.LAPSED
-        kind = PushKind.WITHDRAW
-        orders = [
-            PushRow(
-                trial,
-                kind,
-                order_key(self.ledger.uuid, trial, kind),
-                self.epoch,
-                "",
-                PushState.PENDING,
-                0,
-                at_us,
-            )
-            for trial in trials
-        ]
+        orders = self._orders(PushKind.WITHDRAW, dict.fromkeys(trials, ""), at_us)
         with self._transaction() as step:
             step.move(
                 trials, TrialState.WITHDRAWING, sources=[TrialState.PUSHING, TrialState.LIVE], cause=cause
@@ -358,9 +330,7 @@ class Driver(PromotionWriter):
                 "'unknown')",
                 [(open_apply.value, trial) for trial in trials],
             )
-            step.conn.executemany(
-                _PUSH, [(o.trial, kind.value, o.key, self.epoch, o.body_sha, at_us) for o in orders]
-            )
+            _write_orders(step.conn, orders)
             step.event("close", {**members(trials), "cause": cause}, at_us=at_us)
         return orders
 
@@ -456,6 +426,22 @@ class Driver(PromotionWriter):
         with self._transaction() as step:
             step.event(kind, dict(data) if trial is None else {**data, "trial": trial}, at_us=at_us)
 
+    def _orders(self, kind: PushKind, bodies: Mapping[int, str], at_us: int) -> list[PushRow]:
+        """Orders of this epoch that nobody has sent, due at once, by trial in the order of ``bodies``."""
+        return [
+            PushRow(
+                trial,
+                kind,
+                order_key(self.ledger.uuid, trial, kind),
+                self.epoch,
+                sha,
+                PushState.PENDING,
+                0,
+                at_us,
+            )
+            for trial, sha in bodies.items()
+        ]
+
 
 def _bodies(trials: Sequence[NewTrial]) -> list[bytes]:
     """Of each trial its vector or its key, as it is stored."""
@@ -485,6 +471,10 @@ def _publish(conn: sqlite3.Connection, centre: CentreRow, at_us: int) -> None:
             safe="nothing was written",
             next_step="report this: it should not happen",
         )
+
+
+def _write_orders(conn: sqlite3.Connection, orders: Sequence[PushRow]) -> None:
+    conn.executemany(_PUSH, [(o.trial, o.kind.value, o.key, o.epoch, o.body_sha, o.next_us) for o in orders])
 
 
 def _window_row(window: WindowRow) -> tuple[Any, ...]:
