@@ -9,9 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -100,26 +97,10 @@ SHA256 = {name: hashlib.sha256(body).hexdigest() for name, body in FILES.items()
 
 
 @pytest.fixture
-def home() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server like the data's home: its address, and what it serves by path."""
-    served = {f"/{name}": body for name, body in FILES.items()}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = served.get(self.path)
-            self.send_response(200 if body is not None else 404)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", served
-        server.shutdown()
-        thread.join()
+def home(home: tuple[str, dict[str, bytes]]) -> tuple[str, dict[str, bytes]]:
+    """The data's home, with the two files."""
+    home[1].update({f"/{name}": body for name, body in FILES.items()})
+    return home
 
 
 def test_what_was_downloaded_is_read(home: tuple[str, dict[str, bytes]], tmp_path: Path) -> None:
