@@ -15,7 +15,8 @@ from blackopt.serving.answers import Refused
 from blackopt.serving.arms import Arms
 from blackopt.serving.batch import KeyedMlp
 from blackopt.serving.bounds import within
-from blackopt.serving.exposures import CallableLog, Exposure, ExposureLog, FileLog, RedisLog, SqliteLog
+from blackopt.serving.exposure import Exposure
+from blackopt.serving.exposures import CallableLog, ExposureLog, FileLog, RedisLog, SqliteLog
 from blackopt.serving.folder import ArmFiles
 from blackopt.serving.live import Assignment
 from blackopt.serving.sampler import Models, Perturbed, Sampler

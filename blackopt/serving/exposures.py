@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -24,48 +23,20 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from blackopt.errors import ConfigurationError, FatalError, RetriableError, UsageError
+from blackopt.serving.exposure import Exposure
+from blackopt.serving.spill import Spill, parsed
 
 _BATCH = 1_000  # lines in one write
 _LONGEST_PAUSE_S = 5.0
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 _log = logging.getLogger("blackopt.serving")
-
-
-class Exposure(NamedTuple):
-    """One line of the log.
-
-    Attributes:
-        id: of the line, the same wherever it is written twice.
-        campaign, window, arm, unit: who was served what.
-        time: in microseconds since 1970, UTC.
-        version: of the centre; None where a whole model was served.
-        key: of the noise, in decimal, since it may be beyond the whole numbers that SQL or JSON hold; None
-            without noise.
-        sign: of the noise, 1 or -1; None without.
-        outcome: what the module logged with it, as a JSON object; None without.
-    """
-
-    id: str
-    campaign: str
-    window: int
-    arm: str
-    unit: str
-    time: int
-    version: int | None = None
-    key: str | None = None
-    sign: int | None = None
-    outcome: str | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """Fields by name, the outcome as an object."""
-        return {**self._asdict(), "outcome": None if self.outcome is None else json.loads(self.outcome)}
 
 
 Write: TypeAlias = Callable[[Sequence[Exposure]], None]
@@ -105,7 +76,7 @@ class ExposureLog(ABC):
         """What belongs to one process: a fork begins anew, and leaves what waits to its parent."""
         self._queue: queue.SimpleQueue[Exposure | threading.Event | None] = queue.SimpleQueue()
         self._token, self._numbers = f"{os.urandom(8).hex()}-", count()
-        self._spill = _Spill(self._spill_at)
+        self._spill = Spill(self._spill_at)
         self._room = self._size
         self._deadline = float("inf")
         self._hurry = threading.Event()
@@ -261,7 +232,7 @@ class ExposureLog(ABC):
         """Write a spill file to its place, and remove it. What is killed in between is written twice."""
         with path.open(encoding="utf-8") as file:
             while texts := list(islice(file, _BATCH)):
-                if not self._deliver([line for text in texts for line in _parsed(text, path)]):
+                if not self._deliver([line for text in texts for line in parsed(text, path)]):
                     return  # closed before it could be written: the file stays for the next process
         self._spill.remove(path)
 
@@ -415,27 +386,6 @@ class CallableLog(ExposureLog):
         return write
 
 
-def outcome_text(outcome: Mapping[str, object]) -> str | None:
-    """What a module logs with an exposure, as JSON; None where that is nothing.
-
-    Raises:
-        UsageError: it is nothing that JSON has; numbers of numpy are taken.
-    """
-    if not outcome:
-        return None
-    try:
-        return json.dumps(outcome, allow_nan=False, ensure_ascii=False, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"log: expected finite numbers, texts, lists and objects: {error}") from error
-
-
-def _plain(value: Any) -> object:
-    if hasattr(value, "tolist"):  # an array or a number of numpy
-        plain: object = value.tolist()
-        return plain
-    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
-
-
 _OPEN: weakref.WeakSet[ExposureLog] = weakref.WeakSet()
 
 
@@ -445,83 +395,6 @@ def _close_all() -> None:
         log.close()
 
 
-class _Spill:
-    """Files of lines that wait: one that is added to, and those that are being written to their place.
-
-    Each is locked by the process that made it for as long as that lives, so that the next one finds those of
-    the dead, and no process writes another's.
-    """
-
-    def __init__(self, base: Path) -> None:
-        self._base, self._token, self._numbers = base, os.urandom(8).hex(), count()
-        self._lock = threading.Lock()
-        self._held: dict[Path, int] = {}
-        self._current: Path | None = None
-        self.added = self.dropped = 0
-        self.why = ""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is a file that is added to."""
-        return self._current is not None
-
-    def add(self, lines: Sequence[Exposure]) -> None:
-        """Append lines; those that the disk does not take are counted as dropped."""
-        if not lines:
-            return
-        text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-        with self._lock:
-            try:
-                if self._current is None:
-                    self._current = self._new()
-                written = os.write(self._held[self._current], text)
-                if written < len(text):
-                    raise OSError(f"{written} of {len(text)} bytes were written")
-                self.added += len(lines)
-            except OSError as error:
-                if not self.dropped:
-                    _log.error("exposures are lost: the spill file %s: %s", self._base, error)
-                self.dropped += len(lines)
-                self.why = str(error)
-
-    def detach(self) -> Path:
-        """The file that was added to; the next line begins another."""
-        with self._lock:
-            assert self._current is not None
-            path, self._current = self._current, None
-        return path
-
-    def of_the_dead(self) -> Iterator[Path]:
-        """Files that processes have left which live no more."""
-        for path in sorted(self._base.parent.glob(f"{self._base.name}.*")):
-            with contextlib.suppress(OSError):  # another process has it, or had it
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.lstat()
-                except OSError:
-                    os.close(descriptor)
-                    raise
-                self._held[path] = descriptor
-                yield path
-
-    def remove(self, path: Path) -> None:
-        """It is written to its place."""
-        path.unlink(missing_ok=True)
-        os.close(self._held.pop(path))
-
-    def _new(self) -> Path:
-        path = self._base.with_name(f"{self._base.name}.{self._token}-{next(self._numbers)}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        # Locked before it has its name, so that no process takes it for one of the dead.
-        beside = path.with_name(f".{path.name}")
-        descriptor = os.open(beside, flags, 0o640)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        beside.rename(path)
-        self._held[path] = descriptor
-        return path
-
-
 def _emptied(queue_: queue.SimpleQueue[Any], most: int | None = None) -> list[Any]:
     """What is in a queue now, up to a number."""
     found: list[Any] = []
@@ -529,12 +402,3 @@ def _emptied(queue_: queue.SimpleQueue[Any], most: int | None = None) -> list[An
         while most is None or len(found) < most:
             found.append(queue_.get_nowait())
     return found
-
-
-def _parsed(text: str, path: Path) -> list[Exposure]:
-    """The line that a text of a spill file is; none where the disk took half of it."""
-    try:
-        return [Exposure(*json.loads(text))]
-    except (ValueError, TypeError) as error:
-        _log.error("a line of %s is damaged, and left out: %s", path, error)
-        return []

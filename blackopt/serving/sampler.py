@@ -35,7 +35,8 @@ from blackopt.artifacts.store import Store
 from blackopt.artifacts.table import BLOCK, places, table
 from blackopt.errors import ArtifactError, UsageError
 from blackopt.serving.answers import Refused
-from blackopt.serving.exposures import Exposure, ExposureLog, outcome_text
+from blackopt.serving.exposure import Exposure, outcome_text
+from blackopt.serving.exposures import ExposureLog
 from blackopt.serving.folder import ArmFiles
 from blackopt.serving.live import Assignment
 from blackopt.types import Artifact
