@@ -19,7 +19,8 @@ from blackopt.serving.exposure import Exposure
 from blackopt.serving.exposures import CallableLog, ExposureLog, FileLog, RedisLog, SqliteLog
 from blackopt.serving.folder import ArmFiles
 from blackopt.serving.live import Assignment
-from blackopt.serving.sampler import Models, Perturbed, Sampler
+from blackopt.serving.models import Models
+from blackopt.serving.sampler import Perturbed, Sampler
 from blackopt.serving.server import make_server
 from blackopt.serving.signature import sign
 

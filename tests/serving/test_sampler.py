@@ -23,7 +23,7 @@ from blackopt.artifacts.centre import reference
 from blackopt.artifacts.table import BLOCK, table
 from blackopt.errors import UsageError
 from blackopt.serving import Arms, Models, Sampler
-from blackopt.serving.sampler import Moves, Served, Still
+from blackopt.serving.models import Moves, Served, Still
 from blackopt.traffic import allocate
 from blackopt.types import Adopt, Artifact, Placement, Push, Withdraw
 from blackopt_connectors.file import FileOptions, FileTarget
