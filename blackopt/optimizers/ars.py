@@ -56,7 +56,7 @@ class ARS(GaussianSearch):
     """``use: ars``."""
 
     Options: ClassVar[type[OptimizerOptions]] = ARSOptions
-    version: ClassVar[str] = "ars/3"
+    version: ClassVar[str] = "ars/4"
     twins: ClassVar[bool] = True
     group = 2
 

@@ -60,7 +60,7 @@ class DeepGA(KeyedSearch):
     """``use: deep-ga``. Weights and standard errors are not used. Its version counts results that entered."""
 
     Options: ClassVar[type[OptimizerOptions]] = DeepGAOptions
-    version: ClassVar[str] = "deep-ga/2"
+    version: ClassVar[str] = "deep-ga/3"
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
         super().__init__(space, start, options)

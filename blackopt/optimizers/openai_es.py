@@ -75,7 +75,7 @@ class OpenAIES(GaussianSearch):
     """``use: openai-es``."""
 
     Options: ClassVar[type[OptimizerOptions]] = OpenAIESOptions
-    version: ClassVar[str] = "openai-es/4"
+    version: ClassVar[str] = "openai-es/5"
     twins: ClassVar[bool] = True
     group = 2
 
@@ -93,8 +93,7 @@ class OpenAIES(GaussianSearch):
         """
         now = self._now
         w, epsilon = self._weigh(results, centred_ranks)
-        g = epsilon.sum(w)
-        g /= self.options.sigma
+        g = epsilon.sum(w / self.options.sigma)
         if self.options.weight_decay > 0:
             unbounded = ~np.isfinite(self.space.lower) & ~np.isfinite(self.space.upper)
             g += np.where(unbounded, self.options.weight_decay * now.centre, 0.0)

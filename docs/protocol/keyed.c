@@ -3,8 +3,9 @@
        cc -std=c99 -O2 -ffp-contract=off keyed.c -lm -o keyed
        keyed noise seed key kind offset n                      float64 as 16 hex digits, one a line
        keyed float64|float32 seed candidate offset < centre    the same of the values, as many as the centre has
+       keyed short < numbers                                   the same of float64 rounded as the table is
 
-   The centre is read as raw numbers in the machine's byte order; the candidate is its 24 bytes in hex.
+   Centre and numbers are read raw, in the machine's byte order; the candidate is its 24 bytes in hex.
    -ffp-contract=off matters: a fused multiply and add rounds once where twice is meant. */
 
 #include <inttypes.h>
@@ -75,6 +76,16 @@ static double drawn(uint64_t seed, uint64_t stream, uint64_t key, uint64_t kind,
     return normal((uint32_t)(words[i % 8 / 2] >> 32 * (i % 2)));
 }
 
+/* The nearest number of 12 significant bits, the even one of two that are equally near. */
+static double to_12_bits(double number) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    bits += (UINT64_C(1) << 40) - 1 + (bits >> 41 & 1);
+    bits = bits >> 41 << 41;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
 /* The number at one position; a real implementation keeps the block for its neighbours, and
    makes the table once. */
 static double noise(uint64_t seed, uint64_t key, uint64_t kind, uint64_t position) {
@@ -84,7 +95,7 @@ static double noise(uint64_t seed, uint64_t key, uint64_t kind, uint64_t positio
     philox(seed, (kind == SIGN ? position / 256 : block / 4) + 1, 0, key, kind, words);
     if (kind == SIGN) return words[position / 64 % 4] >> position % 64 & 1 ? 1.0 : -1.0;
     word = words[block % 4];
-    number = (float)drawn(seed, 1, 0, TABLE, (word + (position & 0x3FFF)) & 0x3FFFFF);
+    number = to_12_bits(drawn(seed, 1, 0, TABLE, (word + (position & 0x3FFF)) & 0x3FFFFF));
     return word >> 63 ? number : -number;
 }
 
@@ -141,6 +152,14 @@ int main(int argc, char **argv) {
     uint64_t argument[5], i;
     if (argc == 5 && (!strcmp(argv[1], "float64") || !strcmp(argv[1], "float32")))
         return candidate(!strcmp(argv[1], "float32"), strtoull(argv[2], NULL, 10), argv[3], strtoull(argv[4], NULL, 10));
+    if (argc == 2 && !strcmp(argv[1], "short")) {
+        double number;
+        while (fread(&number, sizeof number, 1, stdin) == 1) {
+            number = to_12_bits(number);
+            show(&number, sizeof number);
+        }
+        return 0;
+    }
     if (argc != 7 || strcmp(argv[1], "noise")) return 2;
     for (i = 0; i < 5; i++) argument[i] = strtoull(argv[i + 2], NULL, 10);
     for (i = 0; i < argument[4]; i++) {

@@ -50,6 +50,15 @@ function drawn(seed, stream, key, kind, i) {
   return normal(Number((word >> (32n * (i & 1n))) & 0xffffffffn));
 }
 
+// The nearest number of 12 significant bits, the even one of two that are equally near.
+function to12Bits(number) {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, number);
+  const bits = view.getBigUint64(0);
+  view.setBigUint64(0, ((bits + (1n << 40n) - 1n + ((bits >> 41n) & 1n)) >> 41n) << 41n);
+  return view.getFloat64(0);
+}
+
 // The number at one position; seed, key and position are BigInts. A real implementation makes the table once.
 function noise(seed, key, kind, position) {
   if (kind === NORMAL) return drawn(seed, 0n, key, 0n, position);
@@ -59,7 +68,7 @@ function noise(seed, key, kind, position) {
   }
   const block = position >> 14n;
   const word = philox(seed, block / 4n + 1n, 0n, key, 2n)[Number(block % 4n)];
-  const number = Math.fround(drawn(seed, 1n, 0n, 2n, (word + (position & 0x3fffn)) & 0x3fffffn));
+  const number = to12Bits(drawn(seed, 1n, 0n, 2n, (word + (position & 0x3fffn)) & 0x3fffffn));
   return word >> 63n ? number : -number;
 }
 
@@ -88,4 +97,4 @@ function perturb(centre, candidate, seed, offset = 0n) {
   return centre.map((value, i) => value + moved(i) * step);
 }
 
-module.exports = { noise, decode, perturb };
+module.exports = { noise, to12Bits, decode, perturb };

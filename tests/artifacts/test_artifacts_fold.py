@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blackopt.artifacts import fold as folds
 from blackopt.artifacts.fold import dots, fold, fold_squares
 from blackopt.artifacts.portable import Kind, draw
 from blackopt.artifacts.table import BLOCK, LENGTH
@@ -18,6 +21,12 @@ from blackopt.errors import UsageError
 
 SEED = 7
 TYPES: list[type[Any]] = [np.float32, np.float64]
+
+
+def twelve_bits(number: float) -> float:
+    """Python's round() takes the even one of two that are equally near."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(round(mantissa * 4096), exponent - 12)
 
 
 def expected(kind: Kind, terms: list[tuple[float, NDArray[np.float64]]], out: NDArray[Any]) -> NDArray[Any]:
@@ -29,10 +38,11 @@ def expected(kind: Kind, terms: list[tuple[float, NDArray[np.float64]]], out: ND
             total = total + weight * x
         return (total + out).astype(dtype)
     if kind is Kind.TABLE:
-        narrow = np.zeros(len(out), dtype)
+        made = out
         for weight, x in terms:
-            narrow = narrow + dtype.type(weight) * x.astype(dtype)
-        return out + narrow
+            heavy = twelve_bits(weight) if dtype == np.float32 else weight
+            made = made + dtype.type(heavy) * x.astype(dtype)
+        return made
     made = out.copy()
     for at in range(0, len(terms), 16):
         total = np.zeros(len(out))
@@ -93,6 +103,58 @@ def test_a_key_that_comes_twice_is_folded_once(kind: Kind) -> None:
     np.testing.assert_array_equal(twice, once)
 
 
+AWKWARD = st.one_of(
+    st.floats(-1.0, 1.0),
+    st.floats(-(2.0**123), 2.0**123, width=32),
+    st.floats(-(2.0**-126), 2.0**-126, width=32),  # below the normal numbers of float32
+    st.sampled_from([0.0, -0.0, 2.0**-90, -(2.0**120), 1 + 2.0**-12, -1 - 3 * 2.0**-12, 5e-324, 3.0000001]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    terms=st.lists(st.tuples(st.integers(0, 5) | st.integers(0, 2**64 - 1), AWKWARD), min_size=1, max_size=9),
+    n=st.sampled_from([1, 17, BLOCK - 1, BLOCK + 1, 3 * BLOCK + 5]),
+    offset=st.integers(0, 2 * BLOCK),
+    squared=st.booleans(),
+)
+def test_one_pass_for_each_direction_gives_the_bits_of_two(
+    terms: list[tuple[int, float]], n: int, offset: int, squared: bool
+) -> None:
+    assert folds.saxpy() is not None, "without scipy the two are the same"
+    keys, weights = np.array([key for key, _ in terms], np.uint64), [weight for _, weight in terms]
+    found = []
+    for saxpy in (folds.saxpy, lambda: None):
+        out = np.linspace(-1, 1, n, dtype=np.float32)
+        with pytest.MonkeyPatch.context() as patch, np.errstate(over="ignore", invalid="ignore"):
+            patch.setattr(folds, "saxpy", saxpy)
+            (fold_squares if squared else fold)(SEED, keys, weights, out, kind=Kind.TABLE, offset=offset)
+        found.append(out)
+    np.testing.assert_array_equal(found[0].view(np.uint32), found[1].view(np.uint32))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    weights=st.lists(
+        st.floats(2.0**-90, 2.0**120, width=32) | st.floats(-10.0, -0.125, width=32), min_size=1, max_size=12
+    )
+)
+def test_products_of_a_weight_and_the_table_are_exact_in_float32(weights: list[float]) -> None:
+    """So that a processor that fuses and one that does not can only agree: each sum is rounded once."""
+    n = 40
+    out = np.full(n, 0.1, np.float32)
+    fold(SEED, range(len(weights)), weights, out, kind=Kind.TABLE)
+    exact = [np.float32(0.1)] * n
+    for key, weight in enumerate(weights):
+        x = draw(SEED, key, n, kind=Kind.TABLE)
+        for j in range(n):
+            product = Fraction(twelve_bits(weight)) * Fraction(x[j])
+            assert product == Fraction(float(np.float32(product)))
+            # A float64 holds twice the bits of a float32 and two more: rounding through it rounds once.
+            exact[j] = np.float32(float(Fraction(float(exact[j])) + product))
+    np.testing.assert_array_equal(out, np.array(exact))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_squares(dtype: type[Any]) -> None:
     n, offset, weights = 40_000, 1_234, {3: 1.5, 8: -0.25}
@@ -102,9 +164,8 @@ def test_squares(dtype: type[Any]) -> None:
         terms = []
         for key, weight in weights.items():
             x = draw(SEED, key, n, offset=offset, kind=kind)
-            if kind is Kind.TABLE:
-                x = x.astype(np.float32)
-            terms.append((weight, (x * x - 1).astype(np.float64)))
+            squares = x * x - 1
+            terms.append((weight, np.vectorize(twelve_bits)(squares) if kind is Kind.TABLE else squares))
         np.testing.assert_array_equal(out, expected(kind, terms, np.full(n, 0.5, dtype)))
 
 

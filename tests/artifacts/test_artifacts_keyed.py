@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from blackopt.artifacts.keyed import SIZE, Keyed, perturb, rebuild
 from blackopt.artifacts.portable import Kind, draw
+from blackopt.artifacts.table import short
 from blackopt.errors import ArtifactError, UsageError
 
 FOLDER = Path(__file__).parents[2] / "docs" / "protocol"
@@ -47,6 +48,11 @@ def test_noise_of_the_vectors(case: dict[str, Any]) -> None:
     seed, key, offset = (int(case[name]) for name in ("seed", "key", "offset"))
     drawn = draw(seed, key, len(case["numbers"]), offset=offset, kind=Kind[case["kind"].upper()])
     assert bits(drawn) == case["numbers"]
+
+
+def test_roundings_of_the_vectors() -> None:
+    before, after = ([case[name] for case in VECTORS["short"]] for name in ("number", "rounded"))
+    assert bits(short(numbers(before))) == after
 
 
 @pytest.mark.parametrize("case", VECTORS["candidates"])
@@ -94,6 +100,8 @@ def test_c_computes_the_vectors(reference: list[str]) -> None:
         count = len(case["numbers"])
         found = run_c(reference, "noise", case["seed"], case["key"], kind, case["offset"], count)
         assert found == case["numbers"]
+    rounded = run_c(reference, "short", data=numbers([case["number"] for case in VECTORS["short"]]).tobytes())
+    assert rounded == [case["rounded"] for case in VECTORS["short"]]
     for case in VECTORS["candidates"]:
         data = numbers(case["centre"], case["dtype"]).tobytes()
         found = run_c(reference, case["dtype"], case["seed"], case["body"], case["offset"], data=data)
@@ -112,12 +120,12 @@ def test_javascript_computes_the_vectors_and_many_more() -> None:
     if node is None:
         pytest.skip("no node on this machine: the vectors were not checked in JavaScript")
     check = """
-    const {noise, decode, perturb} = require(process.argv[1]);
+    const {noise, to12Bits, decode, perturb} = require(process.argv[1]);
     const vectors = require(process.argv[2]);
     const hex = (array) => Array.from(array, (_, i) => Array.from(
       new Uint8Array(array.buffer, i * array.BYTES_PER_ELEMENT, array.BYTES_PER_ELEMENT),
       (b) => b.toString(16).padStart(2, "0")).reverse().join(""));
-    const kinds = {normal: 0, sign: 1};
+    const kinds = {normal: 0, sign: 1, table: 2};
     const draw = (seed, key, kind, offset, n) => Float64Array.from(
       {length: n}, (_, i) => noise(BigInt(seed), BigInt(key), kind, BigInt(offset) + BigInt(i)));
     const wrong = [];
@@ -126,6 +134,10 @@ def test_javascript_computes_the_vectors_and_many_more() -> None:
       if (found.join() !== v.numbers.join()) wrong.push(v);
     }
     const bytes = (h) => Uint8Array.from(Buffer.from(h, "hex"));
+    for (const v of vectors.short) {
+      const number = new DataView(bytes(v.number).buffer).getFloat64(0);
+      if (hex(Float64Array.of(to12Bits(number))).join() !== v.rounded) wrong.push(v);
+    }
     for (const v of vectors.candidates) {
       const narrow = v.dtype === "float32";
       const [type, read] = narrow ? [Float32Array, "getFloat32"] : [Float64Array, "getFloat64"];
@@ -139,14 +151,16 @@ def test_javascript_computes_the_vectors_and_many_more() -> None:
       try { decode(bytes(v.body)); } catch { refused = true; }
       if (!refused) wrong.push(v);
     }
-    console.log(JSON.stringify({wrong, many: hex(draw(11, 3, 0, 5, 5000))}));
+    const many = [0, 2].map((kind) => hex(draw(11, 3, kind, 5, 5000)));
+    console.log(JSON.stringify({wrong, many}));
     """
     arguments = [node, "-e", check, str(FOLDER / "keyed.js"), str(FOLDER / "keyed.json")]
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     assert found["wrong"] == []
-    assert found["many"] == bits(draw(11, 3, 5000, offset=5))
+    kinds = (Kind.NORMAL, Kind.TABLE)
+    assert found["many"] == [bits(draw(11, 3, 5000, offset=5, kind=kind)) for kind in kinds]
 
 
 def test_another_process_rebuilds_the_same_bytes() -> None:

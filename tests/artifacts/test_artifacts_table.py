@@ -13,8 +13,10 @@ import pytest
 from scipy import stats
 
 from blackopt.artifacts.keyed import Keyed, perturb
+from blackopt.artifacts.normal import normals
 from blackopt.artifacts.portable import Kind, chunks, draw
-from blackopt.artifacts.table import BLOCK, LENGTH, places, table
+from blackopt.artifacts.table import BITS, BLOCK, LENGTH, places, short, table
+from blackopt.artifacts.words import words
 from blackopt.errors import UsageError
 
 
@@ -32,6 +34,34 @@ def test_the_table_is_normal(seed: int) -> None:
     assert stats.kstest(z[:400_000], "norm").pvalue > 1e-3
     for lag in (1, 2, 8, BLOCK, LENGTH // 2):
         assert abs((z[lag:] * z[:-lag]).mean()) < 4.5 / np.sqrt(LENGTH - lag)
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"),
+    [
+        (1 + 2.0**-12, 1.0),  # as near to 1 + 2^-11: the last bit of 1 is even
+        (1 + 3 * 2.0**-12, 1 + 2.0**-10),
+        (1 + 2.0**-12 + 2.0**-52, 1 + 2.0**-11),
+        (1 + 3 * 2.0**-12 - 2.0**-52, 1 + 2.0**-11),
+        (2 - 2.0**-12, 2.0),
+        (2 - 2.0**-11, 2 - 2.0**-11),
+        (0.0, 0.0),
+    ],
+)
+def test_twelve_bits_are_the_nearest_and_even_where_two_are(number: float, rounded: float) -> None:
+    for scale in (1.0, -1.0, 2.0**-31, 2.0**90):
+        assert short(np.array([scale * number])).tolist() == [scale * rounded]
+
+
+def test_rounding_to_twelve_bits_changes_nothing_that_matters() -> None:
+    before = normals(words(7, 0, Kind.TABLE, 0, 50_000, stream=1))
+    after = short(before.copy())
+    change = after - before
+    assert np.abs(change / before).max() <= 2.0**-BITS
+    assert abs(change.mean()) < 4 * change.std() / np.sqrt(len(change))
+    assert abs((after**2).mean() / (before**2).mean() - 1) < 1e-6
+    assert np.corrcoef(change, before)[0, 1] == pytest.approx(0, abs=4 / np.sqrt(len(change)))
+    np.testing.assert_array_equal(table(7)[: len(after)], after)
 
 
 def test_tables_of_seeds_have_nothing_in_common_with_each_other_and_with_keys() -> None:
