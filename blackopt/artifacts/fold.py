@@ -233,10 +233,7 @@ def _table(
 
     def add(first: int, end: int) -> None:
         blocks = list(_blocks(first, end, offset))
-        begins = np.empty((len(blocks), len(keys)), np.int32)
-        signs = np.empty((len(blocks), len(keys)), np.int8)
-        for i, key in enumerate(keys):
-            begins[:, i], signs[:, i] = places(seed, key, (offset + first) // BLOCK, len(blocks))
+        begins, signs = places(seed, keys, (offset + first) // BLOCK, len(blocks))
         begins[:1] += (offset + first) % BLOCK
         signed = np.broadcast_to(heavy, signs.shape) if squared else heavy * signs
         for (low, high), of_block, by in zip(blocks, begins, signed, strict=True):

@@ -18,7 +18,7 @@ are the same stretch once in 2^22 times: directions of one block may repeat, tho
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -76,10 +76,22 @@ def short(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return numbers
 
 
-def places(seed: int, key: int, first: int, count: int) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Of blocks ``first`` to ``first + count - 1``: their places in the table, and their signs, 1 or -1."""
+def places(
+    seed: int, keys: int | Sequence[int], first: int, count: int
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Of blocks ``first`` to ``first + count - 1``: their places in the table, and their signs, 1 or -1.
+
+    (count,) of a key, and (count, k) of a sequence of k keys.
+    """
     lead = first // 4
-    drawn = words(seed, key, Kind.TABLE, lead, (first + count + 3) // 4 - lead)[first - 4 * lead :][:count]
+    size = (first + count + 3) // 4 - lead
+    if isinstance(keys, int):
+        drawn = words(seed, keys, Kind.TABLE, lead, size)
+    else:
+        drawn = np.empty((4 * size, len(keys)), np.uint64)
+        for i, key in enumerate(keys):
+            drawn[:, i] = words(seed, key, Kind.TABLE, lead, size)
+    drawn = drawn[first - 4 * lead :][:count]
     starts = (drawn & np.uint64(LENGTH - 1)).astype(np.int32)
     signs = (drawn >> np.uint64(63)).astype(np.int8) * np.int8(2) - np.int8(1)
     return starts, signs

@@ -220,7 +220,9 @@ class BaseOptimizer(ABC):
         """
         if self.space.bounded:
             return self.space.clip(vector).astype(self._dtype, copy=False)
-        if not (math.isfinite(vector.min()) and math.isfinite(vector.max())):  # nothing of n is allocated
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = math.isfinite(np.einsum("i->", vector))  # one pass; a sum may also be too large
+        if not (finite or (math.isfinite(vector.min()) and math.isfinite(vector.max()))):
             raise UsageError(f"{type(self).__name__}: a centre or candidate is no longer finite")
         return vector
 

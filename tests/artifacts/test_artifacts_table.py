@@ -115,6 +115,9 @@ def test_places_cover_the_table_and_signs_are_even() -> None:
     some = places(7, 1, 9_999, 3)
     np.testing.assert_array_equal(some[0], starts[9_999:10_002])
     np.testing.assert_array_equal(some[1], signs[9_999:10_002])
+    of_many = places(7, [0, 1], 9_999, 3)
+    np.testing.assert_array_equal(of_many[0][:, 1], some[0])
+    np.testing.assert_array_equal(of_many[1][:, 1], some[1])
 
 
 def test_a_block_that_ends_behind_the_table_continues_at_its_beginning() -> None:
