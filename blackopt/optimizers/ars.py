@@ -56,7 +56,7 @@ class ARS(GaussianSearch):
     """``use: ars``."""
 
     Options: ClassVar[type[OptimizerOptions]] = ARSOptions
-    version: ClassVar[str] = "ars/4"
+    version: ClassVar[str] = "ars/5"
     twins: ClassVar[bool] = True
     group = 2
 

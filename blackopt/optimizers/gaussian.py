@@ -5,12 +5,15 @@ An update is due when ``population`` results have finished since the last one, f
 they belong to: nothing is waited for, so nothing that never comes can stall it. A result from an older
 distribution is
 
-  * scored among the losses of its own cohort (all that are known, those used by earlier updates included),
-    and
-  * moved to the present distribution by its importance weight, see
-    :func:`blackopt.optimizers.shaping.late_weights`, or as the option ``late`` says; where the spread has
-    changed too, or something else was tried than was drawn, its step is shortened to what the present
-    distribution would draw.
+  * scored among the losses of its own cohort, those used by earlier updates included, and where they are few
+    those of its neighbours, see :mod:`blackopt.optimizers.known`;
+  * taken for the step that it was, in standard deviations: a late gradient, followed from the present centre
+    with the present spread, whatever the spread it was drawn with; and
+  * counted the less the further the centre has gone since, see
+    :func:`blackopt.optimizers.shaping.late_weight`, or as the option ``late`` says.
+
+Importance weights would take the place of the last two without a bias. But they fade with exp(-d^2), where
+d^2 is summed over all coordinates: after a step that is worth its while, hardly one of many results counts.
 
 What it was drawn from is its number (:mod:`blackopt.optimizers.keyed`), so an update holds as many vectors
 as the algorithm has equations, whatever the population: :mod:`blackopt.optimizers.directions`.
@@ -21,7 +24,7 @@ The algorithms differ in how they score (:data:`Scores`), and in what they make 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +36,8 @@ from blackopt.artifacts.keyed import Keyed, perturb
 from blackopt.optimizers.base import Result, dump_results, load_results
 from blackopt.optimizers.directions import Cohort, Directions, by_version
 from blackopt.optimizers.keyed import KeyedOptions, KeyedSearch
-from blackopt.optimizers.shaping import trust
+from blackopt.optimizers.known import KnownLosses
+from blackopt.optimizers.shaping import late_weight, trust
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Candidate, KeyedCandidate, LazyCandidate, State, Vector
 
@@ -45,10 +49,6 @@ Scores = Callable[[Vector, Vector], Vector]
 
 _LEAST_SPREAD = 1e-9  # a standard deviation that rounding does not swallow
 
-SHIFT_FROM = 100
-"""Coordinates from which ``late`` is by default ``shift``. An importance weight fades with the distance over
-all coordinates together; with hundreds of them a step that is worth its while is further than that."""
-
 
 class GaussianOptions(KeyedOptions):
     """Options of searches around a Gaussian.
@@ -57,14 +57,12 @@ class GaussianOptions(KeyedOptions):
         retain: centres that are kept at most, the present one among them; None keeps all that candidates in
             flight were drawn around. A result of one that is no longer kept counts as finished, and says
             nothing.
-        late: how much a result of an older distribution says: ``weights``, the less the further the centre
-            has moved since; ``shift``, as much as a present one, seen from where the centre is now;
-            ``discard``, nothing. None takes ``weights`` below :data:`SHIFT_FROM` coordinates and ``shift``
-            from there on.
+        late: how much a result of an older distribution counts for: ``weights``, the less the further the
+            centre has gone since; ``shift``, as much as a present one; ``discard``, nothing.
     """
 
     retain: int | None = Field(default=None, ge=1)
-    late: Literal["weights", "shift", "discard"] | None = None
+    late: Literal["weights", "shift", "discard"] = "weights"
 
 
 class TwinOptions(GaussianOptions):
@@ -97,17 +95,17 @@ def refuse_signs(options: KeyedOptions, sigma_rate: float | None) -> None:
 
 
 def weigh(
-    results: Sequence[Result], late: Vector, cohorts: Mapping[int, Cohort], scores: Scores, *, twins: bool
+    results: Sequence[Result], late: Vector, known: KnownLosses, scores: Scores, *, twins: bool
 ) -> Vector:
     """(k,) scores of results, weighed.
 
-    For scores u and the weight a of each of k results, an estimator ``1/k sum_i a_i u_i f(z_i)`` is then
-    ``sum_i w_i f(z_i)``, with E[u f(z)] as its limit where nothing is late and all is known equally well.
+    For scores u and the weight a of each of k results, an estimator ``1/k sum_i a_i u_i f(eps_i)`` is then
+    ``sum_i w_i f(eps_i)``, with E[u f(eps)] as its limit where nothing is late and all is known equally well.
 
     Args:
         results: k >= 1 informative ones.
-        late: (k,) importance weights.
-        cohorts: by version; those of the results at least, with the results' losses in them.
+        late: (k,) what each counts for by where it was drawn.
+        known: what losses are scored among; the results' own are in it.
         scores: how losses are scored.
         twins: whether candidates 2j and 2j + 1 are opposite: those then share their trust.
 
@@ -117,7 +115,7 @@ def weigh(
     weights = late * _trust(results, twins=twins) / len(results)
     for version, members in by_version(results).items():
         losses = np.array([results[i].loss for i in members])
-        weights[members] *= scores(losses, np.array(cohorts[version].losses))
+        weights[members] *= scores(losses, known.among(version))
     return weights
 
 
@@ -145,13 +143,14 @@ class GaussianSearch(KeyedSearch):
         super().__init__(space, start, options)
         assert isinstance(options, GaussianOptions)
         self._retain = options.retain
-        self._late = options.late or ("weights" if space.size < SHIFT_FROM else "shift")
+        self._late = options.late
         self._pool: list[Result] = []  # finished, and not used yet
         self._cohorts: dict[int, Cohort] = {}
 
     def _begin(self, population: int, scale: NDArray[Any]) -> None:
         """Begin at the start, with this many finished results for each update, and this A."""
         self.population = population
+        self._known = KnownLosses(population)
         self._cohorts[0] = Cohort(self._start, scale.astype(self._dtype, copy=False))
         del self._start  # a model's worth of memory: the centre is all that is needed from now on
 
@@ -169,16 +168,22 @@ class GaussianSearch(KeyedSearch):
 
     def _weigh(self, results: list[Result], scores: Scores) -> tuple[Vector, Directions]:
         """Weighed scores and directions of results, see :func:`weigh`."""
-        z = Directions(results, self._cohorts, self._now, self._noise)
-        return weigh(results, self._admit(results, z.late), self._cohorts, scores, twins=self.twins), z
+        return self._weighed(results, scores), Directions(results, self._cohorts, self._noise)
 
-    def _admit(self, results: Sequence[Result], importance: Vector) -> Vector:
-        """(k,) what results count for by their age, of their importance weights and the option ``late``."""
-        if self._late == "weights":
-            return importance
+    def _weighed(self, results: list[Result], scores: Scores) -> Vector:
+        """(k,) weighed scores of results, see :func:`weigh`."""
+        return weigh(results, self._counts(results), self._known, scores, twins=self.twins)
+
+    def _counts(self, results: Sequence[Result]) -> Vector:
+        """(k,) what results count for by where they were drawn, see the option ``late``."""
+        versions = [result.version for result in results]
         if self._late == "shift":
-            return np.ones_like(importance)
-        return np.array([float(result.version == self._updates) for result in results])
+            return np.ones(len(versions))
+        if self._late == "discard":
+            return np.array([float(version == self._updates) for version in versions])
+        now, n = self._now, self.space.size
+        count = {each: late_weight(now.distance(self._cohorts[each].centre), n) for each in set(versions)}
+        return np.array([count[version] for version in versions])
 
     def _draw(self, number: int) -> Vector:
         return self._candidate(number).vector
@@ -200,7 +205,7 @@ class GaussianSearch(KeyedSearch):
     def _learn(self, result: Result) -> None:
         self._pool.append(result)
         if result.informative and result.version in self._cohorts:
-            self._cohorts[result.version].losses.append(result.loss)
+            self._known.add(result.version, result.loss)
         if due := self._due():
             self._update(due)
 
@@ -223,6 +228,7 @@ class GaussianSearch(KeyedSearch):
         needed = {*self._pending.values(), *(result.version for result in self._pool), self._updates}
         kept = sorted(needed & self._cohorts.keys())[-self._retain if self._retain else 0 :]
         self._cohorts = {version: self._cohorts[version] for version in kept}
+        self._known.keep(kept)
 
     def recommend(self) -> Vector:
         """(n,) the centre."""
@@ -236,19 +242,18 @@ class GaussianSearch(KeyedSearch):
                 "version": np.array(list(cohorts), dtype=np.int64),
                 "centre": [cohort.centre for cohort in cohorts.values()],
                 "scale": [cohort.scale for cohort in cohorts.values()],
-                "losses": [np.array(cohort.losses, dtype=np.float64) for cohort in cohorts.values()],
             },
+            "losses": self._known.dump(),
         }
 
     def _recall(self, memory: State) -> None:
         self._pool = load_results(memory["pool"])
         rows = memory["cohorts"]
         self._cohorts = {
-            int(version): Cohort(centre, scale, [float(loss) for loss in losses])
-            for version, centre, scale, losses in zip(
-                rows["version"], rows["centre"], rows["scale"], rows["losses"], strict=True
-            )
+            int(version): Cohort(centre, scale)
+            for version, centre, scale in zip(rows["version"], rows["centre"], rows["scale"], strict=True)
         }
+        self._known.load(memory["losses"])
 
 
 def limited(scale: NDArray[Any], space: Space) -> NDArray[Any]:

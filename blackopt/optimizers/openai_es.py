@@ -75,7 +75,7 @@ class OpenAIES(GaussianSearch):
     """``use: openai-es``."""
 
     Options: ClassVar[type[OptimizerOptions]] = OpenAIESOptions
-    version: ClassVar[str] = "openai-es/5"
+    version: ClassVar[str] = "openai-es/6"
     twins: ClassVar[bool] = True
     group = 2
 

@@ -61,7 +61,7 @@ class PGPE(GaussianSearch):
     """``use: pgpe``."""
 
     Options: ClassVar[type[OptimizerOptions]] = PGPEOptions
-    version: ClassVar[str] = "pgpe/4"
+    version: ClassVar[str] = "pgpe/5"
     twins: ClassVar[bool] = True
     group = 2
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from blackopt.types import Vector
 
-CLIP = 2.0
-"""Largest self-normalised importance weight: no late result counts for more than two."""
+NEAR = 0.25
+"""Of a perturbation's length: the way that the centre may go until what it has left counts for less. Between
+0.2 and 0.4, ``benchmarks/delay.py`` hardly tells them apart."""
 
 
 def centred_ranks(losses: Vector, among: Vector | None = None) -> Vector:
@@ -85,38 +86,20 @@ def trust(losses: Vector, ses: Sequence[float | None], weights: Vector) -> Vecto
     return normalised
 
 
-def late_weights(log_ratios: Vector, log_effective: float) -> Vector:
-    """(k,) weights of results from a Gaussian that has since moved and stretched.
+def late_weight(distance: float, n: int) -> float:
+    """What a result counts for, of a distribution that the centre has since left: min(1, NEAR sqrt(n) / d).
 
-    In coordinates where the old one is N(0, I) and the new one N(shift, diag v), the density ratio of the new
-    and the old at eps is ``log w = (|eps|^2 - sum (eps - shift)^2 / v) / 2``, up to a constant; for v = 1,
-    ``shift . eps - |shift|^2 / 2``. It is self-normalised over the k results and clipped, and all of them are
-    scaled by the fraction of effective samples, see :func:`log_effective`: what is far away says little,
-    however old it is. Where nothing has moved, a weight is exactly 1.
-
-    Args:
-        log_ratios: (k,) log w, k >= 1.
-        log_effective: logarithm of the fraction of effective samples, <= 0.
-    """
-    w = np.exp(log_ratios - log_ratios.max())
-    weights: Vector = math.exp(log_effective) * np.minimum(w / w.mean(), CLIP)
-    return weights
-
-
-def log_effective(shift: Vector, variances: Vector) -> float:
-    """Logarithm of 1 / E[w^2], the fraction of effective samples (Kong 1992).
-
-    It is a sum over the (n,) coordinates,
-
-        log( prod sqrt(v (2 - v))  exp(-sum shift^2 / (2 - v)) ),    -|shift|^2 for v = 1.
-
-    Where v >= 2 the ratio's variance is infinite, and the old says nothing of the new.
+    What it says of the gradient was true where it was drawn; how wrong it is by now grows with the way that
+    the centre has gone, and not with the time or the number of updates that it took. So it counts in inverse
+    proportion to that way: Barkai, Hakimi and Schuster, "Gap-aware mitigation of gradient staleness" (ICLR
+    2020, arXiv 1909.10802), there with the usual step, here with a part of a perturbation for the unit. No
+    result counts for nothing, and what is in flight together holds itself back: the longer its steps, the
+    less each of them counts.
 
     Args:
-        shift: (n,) how far the centre has moved, in old standard deviations.
-        variances: (n,) v, of the new distribution in units of the old.
+        distance: d, from the present centre to the one it was drawn around, in present standard deviations
+            over all coordinates together.
+        n: coordinates; a perturbation is sqrt(n) standard deviations long.
     """
-    if np.any(variances >= 2):
-        return -math.inf
-    left = 2.0 - variances
-    return float(0.5 * np.log(variances * left).sum() - (shift**2 / left).sum())
+    near = NEAR * math.sqrt(n)
+    return near / max(distance, near)

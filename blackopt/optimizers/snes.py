@@ -26,7 +26,7 @@ from blackopt.types import Vector
 class SNES(NES):
     """``use: snes``."""
 
-    version: ClassVar[str] = "snes/4"
+    version: ClassVar[str] = "snes/5"
 
     @staticmethod
     def _default_rate(n: int) -> float:

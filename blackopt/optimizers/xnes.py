@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.directions import by_version, shortened, solve
-from blackopt.optimizers.gaussian import limited, weigh
+from blackopt.optimizers.directions import shortened
+from blackopt.optimizers.gaussian import limited
 from blackopt.optimizers.nes import NES, NESOptions
-from blackopt.optimizers.shaping import late_weights, log_effective, utilities
+from blackopt.optimizers.shaping import utilities
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Vector
 
@@ -35,7 +35,7 @@ class XNESOptions(NESOptions):
 class XNES(NES):
     """``use: xnes``."""
 
-    version: ClassVar[str] = "xnes/3"
+    version: ClassVar[str] = "xnes/4"
     Options: ClassVar[type[OptimizerOptions]] = XNESOptions
 
     @staticmethod
@@ -56,32 +56,21 @@ class XNES(NES):
         keep: exp(eta / 2  tr(G_M) / n) exp(eta / 2  (G_M - tr(G_M) / n  I)) = exp(eta / 2  G_M).
         """
         now = self._now
-        epsilon, late = self._seen(results)
-        u = weigh(results, self._admit(results, late), self._cohorts, utilities, twins=False)
+        u, epsilon = self._weighed(results, utilities), self._perturbations(results)
         centre = now.centre + self._rate * now.scale @ (u @ epsilon)
         g_m = (epsilon.T * u) @ epsilon - u.sum() * np.eye(self.space.size)
         return centre, limited(now.scale @ exponential(self._sigma_rate / 2 * g_m), self.space)
 
-    def _seen(self, results: list[Result]) -> tuple[NDArray[np.float64], Vector]:
-        """(k, n) perturbations as the present distribution would have drawn them, and their (k,) late
-        weights: what :class:`blackopt.optimizers.directions.Directions` is for a diagonal A."""
-        epsilon, late, now = np.empty((len(results), self.space.size)), np.ones(len(results)), self._now
-        for i, result in enumerate(results):
-            if result.moved:
-                epsilon[i] = shortened(self._cohorts[result.version].standardise(result.vector))
-            else:
-                epsilon[i] = self._noise.draw(result.number, self.space.size)
-        for version, members in by_version(results).items():
-            cohort = self._cohorts[version]
-            if cohort is now:
-                continue
-            shift, stretch = cohort.standardise(now.centre), solve(cohort.scale, now.scale)
-            variances, axes = np.linalg.eigh(stretch @ stretch.T)  # along these the two differ by scale alone
-            old, moved = epsilon[members] @ axes, shift @ axes
-            log_ratios = 0.5 * ((old**2).sum(axis=1) - ((old - moved) ** 2 / variances).sum(axis=1))
-            late[members] = late_weights(log_ratios, log_effective(moved, variances))
-            epsilon[members] = shortened(solve(stretch, (epsilon[members] - shift).T).T)
-        return epsilon, late
+    def _perturbations(self, results: list[Result]) -> NDArray[np.float64]:
+        """(k, n) what :class:`blackopt.optimizers.directions.Directions` is for a diagonal A."""
+        return np.stack(
+            [
+                shortened(self._cohorts[result.version].standardise(result.vector))
+                if result.moved
+                else self._noise.draw(result.number, self.space.size)
+                for result in results
+            ]
+        )
 
 
 def exponential(symmetric: NDArray[np.float64]) -> NDArray[np.float64]:

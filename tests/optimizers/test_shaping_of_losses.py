@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackopt import noise
-from blackopt.optimizers.shaping import centred_ranks, finite, late_weights, log_effective, trust, utilities
-from blackopt.types import Vector
+from blackopt.optimizers.shaping import centred_ranks, finite, late_weight, trust, utilities
 
 losses_lists = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 1e300, np.inf]), min_size=1, max_size=12)
 
@@ -74,74 +70,12 @@ def test_trust_bounds_an_error_of_zero() -> None:
     assert weights[0] > 50 * weights[1]
 
 
-def perturbations(k: int, n: int) -> Vector:
-    return noise.normal(0, "test/shaping", 0, k * n)
-
-
-def moved(epsilon: Any, shift: Vector) -> Vector:
-    """Weights of (k, n) perturbations in a Gaussian that has moved by ``shift``."""
-    return late_weights(epsilon @ shift - shift @ shift / 2, -float(shift @ shift))
-
-
-def stretched(epsilon: Any, shift: Vector, variances: Vector) -> Vector:
-    """The same of one that has stretched, too."""
-    log_ratios = 0.5 * ((epsilon**2).sum(axis=1) - ((epsilon - shift) ** 2 / variances).sum(axis=1))
-    return late_weights(log_ratios, log_effective(shift, variances))
-
-
-def test_late_weights_of_a_centre_that_stayed_are_exactly_one() -> None:
-    np.testing.assert_array_equal(moved(perturbations(10, 3).reshape(10, 3), np.zeros(3)), np.ones(10))
-
-
-def test_late_weights_follow_the_density_ratio() -> None:
-    epsilon, shift = np.array([[0.4, 0.0], [-0.4, 1.0]]), np.array([0.5, 0.0])
-    w = np.exp(epsilon @ shift - 0.125)
-    np.testing.assert_allclose(moved(epsilon, shift), np.exp(-0.25) * w / w.mean(), rtol=1e-12)
-
-
-def test_late_weights_reweight_old_draws_to_the_new_centre() -> None:
-    epsilon, shift = perturbations(40_000, 2).reshape(-1, 2), np.array([0.2, -0.1])
-    w = moved(epsilon, shift)
-    np.testing.assert_allclose(w @ epsilon / w.sum(), shift, atol=0.02)
-
-
-def test_late_weights_fade_with_distance_and_are_clipped() -> None:
-    epsilon = perturbations(1000, 2).reshape(-1, 2)
-    total = [float(moved(epsilon, np.array([s, 0.0])).sum()) for s in (0.0, 0.5, 1.0, 2.0)]
-    assert total == sorted(total, reverse=True)
-    assert total[3] < 0.02 * total[0]
-    assert moved(epsilon, np.array([1.0, 0.0])).max() <= 2 * np.exp(-1.0)
-
-
-def test_late_weights_do_not_overflow() -> None:
-    assert np.all(np.isfinite(moved(np.array([[50.0], [-50.0]]), np.array([40.0]))))
-
-
-def test_late_weights_of_a_stretched_gaussian_follow_the_density_ratio() -> None:
-    """Between two draws, and their mean the effective share, which is E[w]^2 / E[w^2]."""
-    epsilon = noise.normal(0, "test/stretched", 0, 40_000).reshape(20_000, 2)
-    shift, variances = np.array([0.2, -0.1]), np.array([0.8, 1.3])
-
-    def density(x: Vector) -> Vector:
-        log = -0.5 * ((x - shift) ** 2 / variances).sum(axis=1) + 0.5 * (x**2).sum(axis=1)
-        return np.exp(log) / np.sqrt(variances.prod())
-
-    ratio = density(epsilon)
-    weights = stretched(epsilon, shift, variances)
-    small = ratio < 1.5  # not clipped
-    np.testing.assert_allclose(weights[small] / weights[small][0], ratio[small] / ratio[small][0], rtol=1e-9)
-    np.testing.assert_allclose(weights[small].mean() / ratio[small].mean(), 1 / np.mean(ratio**2), rtol=0.02)
-
-
-def test_the_effective_share_without_a_stretch_is_that_of_a_stretch_by_one() -> None:
-    shift = np.array([0.3, -0.5])
-    np.testing.assert_allclose(log_effective(shift, np.ones(2)), -(shift @ shift))
-
-
-def test_late_weights_end_where_the_variance_has_doubled() -> None:
-    epsilon, shift = np.array([[0.1, 0.2], [0.3, -0.4]]), np.zeros(2)
-    assert np.all(stretched(epsilon, shift, np.array([1.0, 2.0 - 1e-9])) > 0)
-    assert np.all(stretched(epsilon, shift, np.array([1.0, 2.0])) == 0)
+def test_a_result_counts_fully_until_the_centre_is_a_quarter_of_a_perturbation_away() -> None:
+    """sqrt(16) / 4 = 1 standard deviation; from there on in inverse proportion."""
+    assert [late_weight(d, 16) for d in (0.0, 1.0 - 1e-9, 1.0)] == [1.0, 1.0, 1.0]
+    assert late_weight(1.0 + 1e-9, 16) < 1.0
+    np.testing.assert_allclose([late_weight(d, 16) for d in (2.0, 4.0, 1e6)], [0.5, 0.25, 1e-6], rtol=1e-12)
+    np.testing.assert_allclose(late_weight(10.0, 400), 0.5)  # as of the length of a perturbation
 
 
 def test_utilities_are_the_textbook_ones_times_their_number() -> None:
