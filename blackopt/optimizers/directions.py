@@ -51,6 +51,8 @@ class Cohort:
 
     def distance(self, centre: Vector) -> float:
         """|A^-1 (centre - m)|: how far away it is, in standard deviations over all coordinates together."""
+        if centre is self.centre:
+            return 0.0  # the usual case: no pass over n for it
         if self.scale.ndim == 2:
             return math.sqrt(_squared(self.standardise(centre)))
         steps = ((centre[at] - self.centre[at]) / _part(self.scale, at) for at in blocks(centre.size, _BLOCK))
@@ -94,22 +96,26 @@ class Directions:
             if result.moved
         ]
 
-    def sum(self, w: Vector) -> Vector:
-        """(n,) sum_i w_i eps_i, for (k,) w."""
-        noise, total = self._noise, np.zeros_like(self._like)
-        fold(noise.seed, self._keys, w[self._drawn] * self._signs, total, kind=noise.kind)
+    def sum(self, w: Vector, at: slice | None = None) -> Vector:
+        """(n,) sum_i w_i eps_i, for (k,) w; or a block of its coordinates."""
+        noise, total = self._noise, np.zeros_like(self._like[at or slice(None)])
+        begin = at.start if at else 0
+        signed = w[self._drawn] * self._signs
+        fold(noise.seed, self._keys, signed, total, kind=noise.kind, offset=begin)
         for i, foreign in self._foreign:
-            for at in blocks(total.size, _BLOCK):
-                total[at] += w[i] * foreign.epsilon(at)
+            for part in blocks(total.size, _BLOCK):
+                total[part] += w[i] * foreign.epsilon(slice(begin + part.start, begin + part.stop))
         return total
 
-    def squares(self, w: Vector) -> Vector:
-        """(n,) sum_i w_i (eps_i^2 - 1), for (k,) w."""
-        noise, total = self._noise, np.zeros_like(self._like)
-        fold_squares(noise.seed, self._keys, w[self._drawn], total, kind=noise.kind)
+    def squares(self, w: Vector, at: slice | None = None) -> Vector:
+        """(n,) sum_i w_i (eps_i^2 - 1), for (k,) w; or a block of its coordinates."""
+        noise, total = self._noise, np.zeros_like(self._like[at or slice(None)])
+        begin = at.start if at else 0
+        fold_squares(noise.seed, self._keys, w[self._drawn], total, kind=noise.kind, offset=begin)
         for i, foreign in self._foreign:
-            for at in blocks(total.size, _BLOCK):
-                total[at] += w[i] * (foreign.epsilon(at) ** 2 - 1)
+            for part in blocks(total.size, _BLOCK):
+                epsilon = foreign.epsilon(slice(begin + part.start, begin + part.stop))
+                total[part] += w[i] * (epsilon**2 - 1)
         return total
 
 

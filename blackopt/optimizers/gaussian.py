@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from blackopt.artifacts.keyed import Keyed, perturb
+from blackopt.errors import UsageError
 from blackopt.optimizers.base import Result, dump_results, load_results
 from blackopt.optimizers.directions import Cohort, Directions, by_version
-from blackopt.optimizers.keyed import KeyedOptions, KeyedSearch
+from blackopt.optimizers.keyed import TABLE_FROM, KeyedOptions, KeyedSearch
 from blackopt.optimizers.known import KnownLosses
 from blackopt.optimizers.shaping import late_weight, trust
 from blackopt.protocols import OptimizerOptions
@@ -48,6 +49,9 @@ Scores = Callable[[Vector, Vector], Vector]
 """``(losses, among) -> scores``: of k losses, ranked among the m >= k that are known of their cohort."""
 
 _LEAST_SPREAD = 1e-9  # a standard deviation that rounding does not swallow
+
+PART = 1 << 18
+"""Coordinates that a search which learns a spread for each moves at a time."""
 
 
 class GaussianOptions(KeyedOptions):
@@ -191,6 +195,8 @@ class GaussianSearch(KeyedSearch):
     def _candidate(self, number: int) -> Candidate:
         """A key, where the candidate is its centre + sign * sigma * noise and nothing else."""
         now, version = self._now, self._updates
+        if self._overwrites:
+            return LazyCandidate(number, version, partial(self._placed_if_kept, version, number))
         if now.scale.size > 1 or self.space.bounded:
             return LazyCandidate(number, version, partial(self._placed, now, number))
         noise, sigma = self._noise, float(now.scale[0])
@@ -201,6 +207,28 @@ class GaussianSearch(KeyedSearch):
     def _placed(self, cohort: Cohort, number: int) -> Vector:
         epsilon = self._noise.draw(number, self.space.size, dtype=self._dtype)
         return self._inside(cohort.place(epsilon))
+
+    def _placed_if_kept(self, version: int, number: int) -> Vector:
+        if version not in self._cohorts:
+            raise UsageError(
+                f"candidate {number} can no longer be drawn: all around centre {version} are told, and the "
+                "next centre has taken its memory. Nothing else is lost; read a vector before it is told"
+            )
+        return self._placed(self._cohorts[version], number)
+
+    @property
+    def _overwrites(self) -> bool:
+        """Whether a model is so large that its next centre and spread take the memory of the present ones."""
+        return self._now.scale.size >= TABLE_FROM
+
+    def _room(self) -> tuple[Vector, NDArray[Any]]:
+        """Where the next (n,) centre and scale go: over the present ones, where these are large and nothing
+        in flight or in the pool refers to them. What is at a coordinate is to be read before it is written.
+        """
+        now, referred = self._now, {*self._pending.values(), *(result.version for result in self._pool)}
+        if self._overwrites and self._updates not in referred:
+            return now.centre, now.scale
+        return np.empty_like(now.centre), np.empty_like(now.scale)
 
     def _learn(self, result: Result) -> None:
         self._pool.append(result)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import GaussianSearch, TwinOptions, limited, refuse_signs
+from blackopt.optimizers.gaussian import PART, GaussianSearch, TwinOptions, limited, refuse_signs
 from blackopt.optimizers.shaping import centred_ranks
-from blackopt.optimizers.steps import ClipUp
+from blackopt.optimizers.steps import ClipUp, blocks
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import State, Vector
 
@@ -85,17 +85,24 @@ class PGPE(GaussianSearch):
         which are the means over single results of u s d and u (d^2 - sigma^2) / sigma, so that a result
         whose twin never comes still counts.
         """
-        now = self._now
+        now, parts = self._now, [*blocks(self.space.size, PART)]
         u, epsilon = self._weigh(results, centred_ranks)
-        g_m = epsilon.sum(u)
-        g_m *= now.scale
-        centre = self._rule.step(g_m)
-        centre += now.centre
-        change = epsilon.squares(u)  # g_sigma / sigma
-        change *= -self.options.sigma_rate
-        sigma = np.clip(change, -MOST, MOST, out=change)
-        sigma += 1
-        sigma *= now.scale
+
+        def g_m(at: slice) -> Vector:
+            part = epsilon.sum(u, at)
+            part *= now.scale[at]
+            return part
+
+        self._rule.accelerate(g_m, parts)
+        centre, sigma = self._room()
+        for at in parts:
+            change = epsilon.squares(u, at)  # g_sigma / sigma
+            change *= -self.options.sigma_rate
+            np.clip(change, -MOST, MOST, out=change)
+            change += 1
+            np.multiply(change, now.scale[at], out=sigma[at])
+            np.subtract(now.centre[at], self._rule.velocity[at], out=centre[at])
+            del change  # before the next is made
         return centre, limited(sigma, self.space)
 
     def _memory(self) -> State:

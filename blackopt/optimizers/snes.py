@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackopt.optimizers.base import Result
-from blackopt.optimizers.gaussian import limited
+from blackopt.optimizers.gaussian import PART, limited
 from blackopt.optimizers.nes import NES
 from blackopt.optimizers.shaping import utilities
+from blackopt.optimizers.steps import blocks
 from blackopt.types import Vector
 
 
@@ -44,12 +45,14 @@ class SNES(NES):
         """
         now = self._now
         u, epsilon = self._weigh(results, utilities)
-        centre = epsilon.sum(u)
-        centre *= self._rate
-        centre *= now.scale
-        centre += now.centre
-        scale = epsilon.squares(u)
-        scale *= self._sigma_rate / 2
-        np.exp(scale, out=scale)
-        scale *= now.scale
+        centre, scale = self._room()
+        for at in blocks(centre.size, PART):
+            step, growth = epsilon.sum(u, at), epsilon.squares(u, at)
+            step *= self._rate
+            step *= now.scale[at]
+            np.add(step, now.centre[at], out=centre[at])
+            growth *= self._sigma_rate / 2
+            np.exp(growth, out=growth)
+            np.multiply(growth, now.scale[at], out=scale[at])
+            del step, growth  # before the next are made
         return centre, limited(scale, self.space)

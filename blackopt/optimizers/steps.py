@@ -8,7 +8,7 @@ updates, a rule goes on as if it had not been.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,15 +160,28 @@ class ClipUp:
 
     def step(self, gradient: Vector) -> Vector:
         """(n,) what to add to the centre; overwrites the gradient."""
-        length = norm(gradient)
-        if length > 0:  # otherwise nothing was learnt: coast
-            gradient *= self.rate / length
-        self.velocity *= self.momentum
-        self.velocity += gradient
+        self.accelerate(lambda at: gradient[at], [slice(0, gradient.size)])
+        return np.negative(self.velocity, out=gradient)
+
+    def accelerate(self, gradient: Callable[[slice], Vector], parts: Sequence[slice]) -> None:
+        """Change the velocity, whose negative is the step, by a gradient that is never there as a whole.
+
+        Args:
+            gradient: of a part; overwritten. Each is asked for twice, as the length of the whole comes first;
+                a single one once.
+            parts: all coordinates in order, each but the last a multiple of 2^16 long.
+        """
+        made = [gradient(parts[0])] if len(parts) == 1 else None
+        length = math.sqrt(sum(each for at in parts for each in _squares(made[0] if made else gradient(at))))
+        for at in parts:
+            part, velocity = made[0] if made else gradient(at), self.velocity[at]
+            if length > 0:  # otherwise nothing was learnt: coast
+                part *= self.rate / length
+            velocity *= self.momentum
+            velocity += part
         speed = norm(self.velocity)
         if speed > self.max_speed:
             self.velocity *= self.max_speed / speed
-        return np.negative(self.velocity, out=gradient)
 
     def dump(self) -> State:
         """The velocity."""
@@ -187,5 +200,8 @@ def blocks(n: int, size: int = 1 << 16) -> Iterator[slice]:
 
 def norm(vector: NDArray[Any]) -> float:
     """Euclidean length, summed in float64, in an order that no number of threads changes."""
-    squared = (np.square(vector[at], dtype=np.float64).sum() for at in blocks(vector.size))
-    return math.sqrt(sum(squared))
+    return math.sqrt(sum(_squares(vector)))
+
+
+def _squares(vector: NDArray[np.float64]) -> Iterator[float]:
+    return (float(np.square(vector[at], dtype=np.float64).sum()) for at in blocks(vector.size))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blackopt.optimizers.steps import SGD, Adam, ClipUp, Momentum, StepRule, norm
+from blackopt.optimizers.steps import SGD, Adam, ClipUp, Momentum, StepRule, blocks, norm
 from blackopt.types import Vector
 
 G = np.array([3.0, -4.0])
@@ -54,6 +54,15 @@ def test_clipup_ignores_the_gradients_scale() -> None:
     small, large = ClipUp(2, 0.1, 1.0), ClipUp(2, 0.1, 1.0)
     for _ in range(5):
         np.testing.assert_allclose(small.step(1e-6 * G), large.step(1e6 * G), rtol=1e-12)
+
+
+def test_clipup_takes_a_gradient_in_parts_and_moves_as_by_the_whole() -> None:
+    n, rng = 150_000, np.random.default_rng(1)
+    whole, parted = ClipUp(n, 0.1, 0.15), ClipUp(n, 0.1, 0.15)
+    for _ in range(3):
+        gradient = rng.standard_normal(n)
+        parted.accelerate(gradient.copy().__getitem__, [*blocks(n)])
+        np.testing.assert_array_equal(whole.step(gradient.copy()), -parted.velocity)
 
 
 def test_clipup_accelerates_up_to_its_speed_limit() -> None:
