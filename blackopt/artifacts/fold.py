@@ -190,7 +190,9 @@ def _run(work: Work, n: int, offset: int, threads: int | None, kind: Kind) -> No
     pieces = list(zip([0, *ends], ends, strict=False))
     if threads is not None and threads < 1:
         raise UsageError(f"fold: threads must be >= 1 or None, got {threads}")
-    count = min(len(pieces), threads or min(os.cpu_count() or 1, _most(kind)))
+    count = min(len(pieces), threads or _most(kind))
+    if threads is None and count > 1:
+        count = min(count, os.cpu_count() or 1)
     if count < 2:
         for first, end in pieces:
             work(first, end)

@@ -93,10 +93,7 @@ class ARS(GaussianSearch):
             return now.centre, now.scale
         w, d = self._weigh(used, _deviations)
         # the mean over 2b results of +-(L - their mean) d, in which the mean cancels out
-        centre = d.sum(w)
-        centre *= -2 * self._rate / spread
-        centre += now.centre
-        return centre, now.scale
+        return d.added(-2 * self._rate / spread * w, now.centre), now.scale
 
 
 def best(results: list[Result], top: int) -> list[Result]:

@@ -22,7 +22,7 @@ from blackopt.optimizers.keyed import Noise
 from blackopt.optimizers.steps import blocks
 from blackopt.types import Vector
 
-_BLOCK = 1 << 22  # coordinates at a time: small beside a model
+_BLOCK = 1 << 20  # coordinates at a time: small beside a model, and what a cache holds
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +98,7 @@ class Directions:
 
     def sum(self, w: Vector, at: slice | None = None) -> Vector:
         """(n,) sum_i w_i eps_i, for (k,) w; or a block of its coordinates."""
-        noise, total = self._noise, np.zeros_like(self._like[at or slice(None)])
-        begin = at.start if at else 0
+        noise, (begin, total) = self._noise, self._zeros(at)
         signed = w[self._drawn] * self._signs
         fold(noise.seed, self._keys, signed, total, kind=noise.kind, offset=begin)
         for i, foreign in self._foreign:
@@ -107,10 +106,25 @@ class Directions:
                 total[part] += w[i] * foreign.epsilon(slice(begin + part.start, begin + part.stop))
         return total
 
+    def added(self, w: Vector, to: Vector) -> Vector:
+        """(n,) to + sum_i w_i eps_i, for (k,) w, each sum added while the cache holds it."""
+        if to.size <= _BLOCK:
+            total = self.sum(w)
+            total += to
+            return total
+        made = np.empty_like(to)
+        for at in blocks(to.size, _BLOCK):
+            np.add(self.sum(w, at), to[at], out=made[at])
+        return made
+
+    def _zeros(self, at: slice | None) -> tuple[int, Vector]:
+        """Where a block of coordinates, or all of them, begins, and zeros for it."""
+        whole = at or slice(0, self._like.size)
+        return whole.start, np.zeros(whole.stop - whole.start, self._like.dtype)
+
     def squares(self, w: Vector, at: slice | None = None) -> Vector:
         """(n,) sum_i w_i (eps_i^2 - 1), for (k,) w; or a block of its coordinates."""
-        noise, total = self._noise, np.zeros_like(self._like[at or slice(None)])
-        begin = at.start if at else 0
+        noise, (begin, total) = self._noise, self._zeros(at)
         fold_squares(noise.seed, self._keys, w[self._drawn], total, kind=noise.kind, offset=begin)
         for i, foreign in self._foreign:
             for part in blocks(total.size, _BLOCK):

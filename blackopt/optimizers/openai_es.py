@@ -93,7 +93,10 @@ class OpenAIES(GaussianSearch):
         """
         now = self._now
         w, epsilon = self._weigh(results, centred_ranks)
-        g = epsilon.sum(w / self.options.sigma)
+        w /= self.options.sigma
+        if isinstance(self._rule, SGD) and self.options.weight_decay == 0:
+            return epsilon.added(-self._rule.rate * w, now.centre), now.scale  # its step is g times a number
+        g = epsilon.sum(w)
         if self.options.weight_decay > 0:
             unbounded = ~np.isfinite(self.space.lower) & ~np.isfinite(self.space.upper)
             g += np.where(unbounded, self.options.weight_decay * now.centre, 0.0)
