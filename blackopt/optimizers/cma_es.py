@@ -2,7 +2,7 @@
 the update is ``cma.CMAEvolutionStrategy`` of Hansen's own library, and this file only feeds it.
 
 The library wants its generations whole and keeps much of its state in passing. So here every update builds a
-fresh strategy from explicit arrays and numbers, calls its ``tell`` once and reads them back, see
+fresh strategy from explicit arrays and numbers, asks it, calls its ``tell`` once and reads them back, see
 :mod:`blackopt.optimizers.cma_strategy`.
 
 An update is due when ``population`` informative results are there, from whatever generation. A late one is
@@ -186,7 +186,8 @@ class CMAES(BaseOptimizer):
         ranks = np.argsort(np.argsort(losses, kind="stable"), kind="stable").astype(np.float64)
         values = finite(losses) if ends else ranks
         foreign = [i for i, result in enumerate(pool) if result.moved or result.version != self._updates]
-        es = self._restored()
+        es = self._strategy
+        es.sent_solutions.clear()  # it would not check those that it remembers, and a loaded one has none
         with warnings.catch_warnings():
             es.tell([self._here(result) for result in pool], values.tolist(), check_points=foreign)
         ended = ends and bool(es.stop())  # before the covariance is decomposed, as in cma.fmin2

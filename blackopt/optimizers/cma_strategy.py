@@ -3,7 +3,7 @@
 The library keeps much of its state in passing. Here it is named: what is drawn from (:class:`Distribution`),
 and what its termination criteria look back on (:class:`History`). A strategy that is built from these, asked,
 told once and read again walks the path of one that lives on; hence nothing is lost by a dump. Building costs
-about as much as an update does.
+several times what an update does: the library evaluates its options.
 """
 
 from __future__ import annotations

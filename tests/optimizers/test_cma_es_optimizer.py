@@ -102,6 +102,19 @@ def test_a_late_result_from_far_away_is_used_and_does_not_blow_up_the_step_size(
     assert after["sigma"] < 3 * before["sigma"]
 
 
+def test_with_a_late_one_among_them_it_does_not_matter_who_drew_the_others() -> None:
+    """Drawn before the state was loaded or after: their steps are checked alike. Two parameters draw long
+    steps often."""
+    living, loaded = make(2), make(2)
+    flying = [es.ask(4) for es in (living, loaded)]
+    for turn in range(120):
+        loaded = CMAES.load(loaded.space, loaded._options, loaded.dump())
+        for es, each in zip((living, loaded), flying, strict=True):
+            es.tell(told([each.pop(turn * 3 % 4)]))
+            each += es.ask(1)
+    assert fingerprint(loaded.dump()) == fingerprint(living.dump())
+
+
 def test_scales_and_infinities_do_not_matter_only_ranks() -> None:
     plain, scaled = make(), make()
     for es in (plain, scaled):
