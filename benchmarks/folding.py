@@ -158,8 +158,8 @@ def measure(folder: Path, seed: int, size: int, directions: int, outcomes: int) 
     found["all of the turn"] = total
     found["(the first turn: open and push)"] = first_s
     found["peak bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    # float32: two centres (asked around, moved to), the sum of the update, its step, and the published file.
-    found["vector bytes"] = 5.0 * 4 * size
+    # float32: two centres, the one asked around and the one moved to, and the published file.
+    found["vector bytes"] = 3.0 * 4 * size
     found["ledger bytes"] = float((folder / "feed.db").stat().st_size)
     return found
 

@@ -6,18 +6,20 @@
 A generation is ``ask(population)`` and ``tell`` of as many random losses; the model is n weights in float32.
 Every row is a fresh process on the same number of cores (one, unless ``--cores`` says more). Its first
 generations warm it up and are not counted; seconds are medians of the N after them, ``spread`` is the
-slowest by the fastest. The peak is of resident memory, above what imports took. ``vectors`` is that peak,
-less the table of noise, in float32 vectors of n numbers; from 10^6 numbers on, below which it says nothing.
-Nothing is dumped, which would take a copy of the state.
+slowest by the fastest. The peak is of resident memory in the first generations, above what imports took.
+``vectors`` is that peak, less the table of noise, in float32 vectors of n numbers; from 10^6 numbers on,
+below which it says nothing. Nothing is dumped, which would take a copy of the state.
 
-Two limits stand beside the sums of a generation, both on one core. ``memory`` is a saxpy of BLAS for each of
-the directions where these are vectors in memory, as they are to a library that keeps them: the bandwidth.
-``cache`` is a saxpy for each over stretches of the table of noise, block by block. The columns divide the
-generation by them. Twins are one direction; ``pgpe`` and ``snes`` make two sums of each.
+``x memory`` divides a generation by the bandwidth of one core: a saxpy of BLAS for each of its directions
+where these are vectors in memory, as they are to a library that keeps them. The two are measured in turn in
+one process, so that what else runs on the machine slows both. Twins are one direction; ``pgpe`` and ``snes``
+need two sums of each. Sums of a table take one core, however many there are, and scipy
+(``pip install 'blackopt[fast]'``); without it, twice the passes. What the machine does at best stands below:
+``memory`` once more, and ``cache``, a saxpy for each direction over stretches of the table of noise.
 
-evosax is compiled before it is timed. It keeps the whole population; where that would not fit in half of the
-free memory it is not run. It is not a dependency: ``pip install --group peers``. Exits with 1 if
-``openai-es`` holds four vectors or more at 10^6 numbers or beyond.
+evosax is compiled before it is timed. It keeps the whole population; where that would take a quarter of the
+free memory it is not run. It is not a dependency: ``pip install --group peers``. Exits with 1 if one of
+``openai-es``, ``ars``, ``pgpe`` and ``snes`` holds four vectors or more at 10^6 numbers or beyond.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ SUMS = {"pgpe": 1.0, "snes": 2.0, "ars": 0.5, "openai-es": 0.5, "openai-es signs
 """Directions that are summed in a generation, by population: twins are one, squares are another sum."""
 LIMITS = ("copy", "normal", "memory", "cache")
 GOAL = 1.3  # times the bandwidth
+MOST = 4.0  # vectors
 NO_CACHE = 1 << 26  # numbers that no cache holds
 TELLING_FROM = 1_000_000  # numbers, below which memory is what the interpreter happens to take
 
@@ -73,7 +76,6 @@ class Row:
     peak_mb: float | None = None
     vectors: float | None = None
     by_memory: float | None = None
-    by_cache: float | None = None
     note: str = ""
 
 
@@ -87,19 +89,28 @@ def resident(field: str) -> float:
 
 
 def generations(
-    ask: Callable[[], Any], tell: Callable[[Any], object], count: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of ``count`` asks and tells, after those that are not counted."""
-    asked, told = [], []
-    for _ in range(WARMING + count):
+    ask: Callable[[], Any], tell: Callable[[Any], object], n: int, count: int
+) -> dict[str, float]:
+    """Seconds of ``count`` asks and tells, and of a direction from memory before each; the peak of the first
+    generations, which are not counted, in bytes."""
+    before, seconds = _reset(), []
+    for _ in range(WARMING):
+        tell(ask())
+    peak = resident("VmHWM") - before
+    stream, directions = streaming(n)
+    stream()  # its pages are there before it is timed
+    for _ in range(count):
+        streamed = timed(stream) / directions
         start = time.perf_counter()
         drawn = ask()
         middle = time.perf_counter()
         tell(drawn)
-        asked.append(middle - start)
-        told.append(time.perf_counter() - middle)
+        seconds.append((middle - start, time.perf_counter() - middle, streamed))
         del drawn
-    return asked[WARMING:], told[WARMING:]
+    both = [asked + told for asked, told, _ in seconds]
+    medians = map(statistics.median, zip(*seconds, strict=True))
+    found = dict(zip(("ask", "tell", "direction"), medians, strict=True))
+    return {**found, "spread": max(both) / min(both), "peak": peak}
 
 
 def ours(what: str, n: int, population: int, count: int) -> dict[str, float]:
@@ -110,24 +121,25 @@ def ours(what: str, n: int, population: int, count: int) -> dict[str, float]:
     given |= {"noise": "signs"} if signs else {}
     found = plugins.find("optimizers", use)
     losses = np.random.default_rng(0)
-    before = _reset()
+    before = resident("VmRSS")
     search = found(Space([WeightsBlock("w", n)]), np.zeros(n, np.float32), found.Options(**given))
 
     def tell(candidates: Any) -> None:
         values = losses.standard_normal(population)
         search.tell([Evaluation(c.number, float(v)) for c, v in zip(candidates, values, strict=True)])
 
-    asked, told = generations(lambda: search.ask(population), tell, count)
-    peak = resident("VmHWM") - before
+    made = resident("VmRSS") - before
+    took = generations(lambda: search.ask(population), tell, n, count)
+    took["peak"] += made
     drawn = n >= TABLE_FROM and not signs and use in SUMS  # deep-ga draws where a vector is read
     table = 4 * (tables.LENGTH + tables.BLOCK) * (1 + (use in {"pgpe", "snes"})) if drawn else 0
-    return _account(asked, told) | {"peak": peak, "vectors": (peak - table) / (4 * n)}
+    return took | {"vectors": (took["peak"] - table) / (4 * n)}
 
 
 def theirs(what: str, n: int, population: int, count: int) -> dict[str, float]:
     """The same of one of evosax, compiled by the generations that are not counted."""
     jax = importlib.import_module("jax")
-    before = _reset()
+    before = resident("VmRSS")
     zeros = jax.numpy.zeros(n)
     search = getattr(importlib.import_module("evosax.algorithms"), what)(
         population_size=population, solution=zeros
@@ -143,16 +155,17 @@ def theirs(what: str, n: int, population: int, count: int) -> dict[str, float]:
     def tell(drawn: Any) -> None:
         state[0] = jax.block_until_ready(search.tell(key, drawn, losses, state[0], params))[0]
 
-    asked, told = generations(ask, tell, count)
-    peak = resident("VmHWM") - before
-    return _account(asked, told) | {"peak": peak, "vectors": peak / (4 * n)}
+    made = resident("VmRSS") - before
+    took = generations(ask, tell, n, count)
+    took["peak"] += made
+    return took | {"vectors": took["peak"] / (4 * n)}
 
 
 def limits(n: int, population: int, count: int) -> dict[str, float]:
     """Seconds of what no generation can do without: see the module."""
     rng = np.random.default_rng(0)
-    whole, out = tables.table(1), np.zeros(n, np.float32)
-    room = np.ones(max(n, NO_CACHE // n * n), np.float32)  # many directions, one after the other
+    whole, out, room = tables.table(1), np.zeros(n, np.float32), np.zeros(n, np.float32)
+    stream, directions = streaming(n)
     block = min(n, tables.BLOCK)
     starts = rng.integers(0, tables.LENGTH - block, (-(-n // block), population)).tolist()
 
@@ -163,20 +176,28 @@ def limits(n: int, population: int, count: int) -> dict[str, float]:
             for start in row:
                 saxpy(whole[start : start + size], total, size, 0.01)
 
-    def stream() -> None:
-        for first in range(0, room.size, n):
-            saxpy(room[first : first + n], out, n, 0.01)
-
     def normal() -> None:
         for at in range(0, n, block):
             rng.standard_normal(dtype=np.float32, out=room[at : min(n, at + block)])
 
-    works = {"copy": lambda: np.copyto(room[:n], out), "normal": normal, "memory": stream, "cache": fold}
+    works = {"copy": lambda: np.copyto(room, out), "normal": normal, "memory": stream, "cache": fold}
     found = {}
     for name, work in works.items():
         work()  # its pages are there before it is timed
         found[name] = statistics.median(timed(work) for _ in range(count))
-    return {**found, "memory": found["memory"] * population * n / room.size}
+    return {**found, "memory": found["memory"] * population / directions}
+
+
+def streaming(n: int) -> tuple[Callable[[], None], int]:
+    """A saxpy for each of some directions of n numbers, none of them in the cache, and how many they are."""
+    directions = max(1, NO_CACHE // n)
+    room, out = np.ones(directions * n, np.float32), np.zeros(n, np.float32)
+
+    def stream() -> None:
+        for first in range(0, room.size, n):
+            saxpy(room[first : first + n], out, n, 0.01)
+
+    return stream, directions
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -191,21 +212,13 @@ def _reset() -> float:
     return resident("VmRSS")
 
 
-def _account(asked: list[float], told: list[float]) -> dict[str, float]:
-    both = [a + t for a, t in zip(asked, told, strict=True)]
-    return {
-        "ask": statistics.median(asked),
-        "tell": statistics.median(told),
-        "spread": max(both) / min(both),
-    }
-
-
 # ---------------------------------------------------------------------- all of them
 
 
 def fresh(kind: str, what: str, n: int, population: int, count: int, cores: int) -> dict[str, float] | str:
     """What a process of its own measured, or why it did not."""
-    threads = {name: str(cores) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    alone = cores if kind == "theirs" else 1  # ours shares no sum among threads of a BLAS
+    threads = {name: str(alone) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     ended = subprocess.run(
         [
             sys.executable,
@@ -226,27 +239,24 @@ def fresh(kind: str, what: str, n: int, population: int, count: int, cores: int)
     return found
 
 
-def measured(
-    n: int, population: int, count: int, cores: int, limits: dict[str, float], peers: Sequence[str]
-) -> Iterator[Row]:
+def measured(n: int, population: int, count: int, cores: int, peers: Sequence[str]) -> Iterator[Row]:
     """The rows of one size and population."""
     for what in OURS:
-        took = fresh("ours", what, n, population, count, cores)
-        yield row(n, population, what, took, limits if what in SUMS and n >= TABLE_FROM else {})
+        yield row(n, population, what, fresh("ours", what, n, population, count, cores))
     for what in peers:
         name = f"evosax {what}"
         if importlib.util.find_spec("evosax") is None:
             yield Row(n, population, name, note="not installed")
-        elif 12 * n * population > psutil.virtual_memory().available / 2:  # drawn, scaled and told
+        elif 12 * n * population > psutil.virtual_memory().available / 4:  # drawn, scaled and told
             yield Row(n, population, name, note=f"{12e-9 * n * population:,.0f} GB")
         else:
-            yield row(n, population, name, fresh("theirs", what, n, population, count, cores), {})
+            yield row(n, population, name, fresh("theirs", what, n, population, count, cores))
 
 
-def row(n: int, population: int, what: str, took: dict[str, float] | str, limits: dict[str, float]) -> Row:
+def row(n: int, population: int, what: str, took: dict[str, float] | str) -> Row:
     if isinstance(took, str):
         return Row(n, population, what, note=took)
-    both = took["ask"] + took["tell"]
+    best = took["direction"] * population * SUMS.get(what, 0.0) if n >= TABLE_FROM else 0.0
     return Row(
         n,
         population,
@@ -256,13 +266,12 @@ def row(n: int, population: int, what: str, took: dict[str, float] | str, limits
         spread=took["spread"],
         peak_mb=took["peak"] / 1e6,
         vectors=took["vectors"] if n >= TELLING_FROM else None,
-        by_memory=both / (limits["memory"] * SUMS[what]) if limits else None,
-        by_cache=both / (limits["cache"] * SUMS[what]) if limits else None,
+        by_memory=(took["ask"] + took["tell"]) / best if best else None,
     )
 
 
 HEAD = (*"parameters population optimizer".split(), "ask s", "tell s", "spread", "peak MB", "vectors",
-        "x memory", "x cache", "")  # fmt: skip
+        "x memory", "")  # fmt: skip
 
 
 def cells(one: Row) -> list[str]:
@@ -279,15 +288,14 @@ def cells(one: Row) -> list[str]:
         shown(one.peak_mb, ",.0f"),
         shown(one.vectors, ".2f"),
         shown(one.by_memory, ".2f"),
-        shown(one.by_cache, ".2f"),
         one.note,
     ]
 
 
 def line(texts: list[str]) -> str:
-    widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 8, 1)
+    widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 1)
     return "".join(
-        text.ljust(width) if i in (2, 10) else text.rjust(width) + "  " * (i == 1)
+        text.ljust(width) if i in (2, 9) else text.rjust(width) + "  " * (i == 1)
         for i, (text, width) in enumerate(zip(texts, widths, strict=True))
     ).rstrip()
 
@@ -334,22 +342,21 @@ def main() -> int:
             least = fresh("limits", "", n, population, options.seeds, 1)
             if isinstance(least, str):
                 raise RuntimeError(f"the limits of {n:,} numbers could not be measured: {least}")
-            for one in measured(n, population, options.seeds, options.cores, least, peers):
+            for one in measured(n, population, options.seeds, options.cores, peers):
                 rows.append(one)
                 print(line(cells(one)), flush=True)
             machine.append([f"{n:,}", population, *(least[name] for name in LIMITS)])
     print(f"\n{'on one core':>14}{'directions':>12}" + "".join(f"{name + ' s':>10}" for name in LIMITS))
     for size, directions, *seconds in machine:
         print(f"{size:>14}{directions:>12}" + "".join(f"{value:>10.3g}" for value in seconds))
-    heavy = [r for r in rows if r.what == "openai-es" and r.vectors is not None and r.vectors >= 4]
+    missed, heavy = slower(rows), heavier(rows)
     if options.json is not None:
-        save(options.json, options.seeds, rows, machine)
-    for one in heavy:
-        print(f"openai-es holds {one.vectors:.1f} vectors of {one.parameters:,} numbers", file=sys.stderr)
+        save(options.json, options.seeds, rows, machine, [*missed, *heavy])
+    print("", *missed, *heavy, sep="\n")
     return 1 if heavy else 0
 
 
-def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]]) -> None:
+def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]], missed: list[str]) -> None:
     """In the format that documents are written from."""
     columns = ["parameters", "directions", *(f"{name} s" for name in LIMITS)]
     write(
@@ -364,8 +371,8 @@ def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]]) -> N
         seeds=f"{seeds} generations each",
         lost=[
             "evotorch is not compared: the PyTorch it needs is built for GPUs.",
-            "`pgpe` and `snes` hold a spread for each number: five and four vectors.",
-            *slower(rows),
+            "`pgpe` sums the gradient twice beyond 2^18 numbers, first for its length: that spares a vector.",
+            *missed,
         ],
         data=[asdict(one) for one in rows],
         libraries=("blackopt", "numpy", "scipy", "evosax", "jax"),
@@ -374,18 +381,26 @@ def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]]) -> N
 
 def slower(rows: list[Row]) -> list[str]:
     """What `openai-es` misses of the goal, at the sizes where it stands."""
+    told = [r for r in rows if r.what == "openai-es" and r.parameters >= TELLING_FROM and r.by_memory]
     missed = [
         f"{row.by_memory:.1f} at {row.parameters:,} numbers and a population of {row.population}"
-        for row in rows
-        if row.what == "openai-es"
-        and row.parameters >= TELLING_FROM
-        and row.by_memory is not None
-        and row.by_memory > GOAL
+        for row in told
+        if row.by_memory is not None and row.by_memory > GOAL
     ]
     if not missed:
         return []
-    sums = "Its sums are rounded step by step, for the same bits on every processor."
-    return [f"`openai-es` misses {GOAL} times the bandwidth of one core: {', '.join(missed)}. {sums}"]
+    why = "The fewer directions there are, the more the new centre's own passes and Python weigh."
+    return [f"`openai-es` misses {GOAL} times the bandwidth of one core: {', '.join(missed)}. {why}"]
+
+
+def heavier(rows: list[Row]) -> list[str]:
+    """Who holds more than models that are nearly as large as the memory allow."""
+    return [
+        f"`{row.what}` holds {row.vectors:.1f} vectors of {row.parameters:,} numbers "
+        f"with a population of {row.population}."
+        for row in rows
+        if row.what in SUMS and row.vectors is not None and row.vectors >= MOST
+    ]
 
 
 if __name__ == "__main__":
