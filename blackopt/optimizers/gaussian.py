@@ -186,8 +186,11 @@ class GaussianSearch(KeyedSearch):
         if self._late == "discard":
             return np.array([float(version == self._updates) for version in versions])
         now, n = self._now, self.space.size
-        count = {each: late_weight(now.distance(self._cohorts[each].centre), n) for each in set(versions)}
-        return np.array([count[version] for version in versions])
+        count = {
+            each: late_weight(now.distance(self._cohorts[each].centre), n)
+            for each in set(versions) - {self._updates}
+        }
+        return np.array([count.get(version, 1.0) for version in versions])
 
     def _draw(self, number: int) -> Vector:
         return self._candidate(number).vector

@@ -61,7 +61,7 @@ class PGPE(GaussianSearch):
     """``use: pgpe``."""
 
     Options: ClassVar[type[OptimizerOptions]] = PGPEOptions
-    version: ClassVar[str] = "pgpe/5"
+    version: ClassVar[str] = "pgpe/6"
     twins: ClassVar[bool] = True
     group = 2
 
@@ -84,6 +84,10 @@ class PGPE(GaussianSearch):
 
         which are the means over single results of u s d and u (d^2 - sigma^2) / sigma, so that a result
         whose twin never comes still counts.
+
+        Late gradients are a momentum of their own (Mitliagkas, Zhang, Hadjis and Re, "Asynchrony begets
+        momentum", Allerton 2016, arXiv 1605.09774), and ClipUp gives a step its length whatever they count
+        for. So of its momentum as much is kept as they count for, on average.
         """
         now, parts = self._now, [*blocks(self.space.size, PART)]
         u, epsilon = self._weigh(results, centred_ranks)
@@ -93,7 +97,7 @@ class PGPE(GaussianSearch):
             part *= now.scale[at]
             return part
 
-        self._rule.accelerate(g_m, parts)
+        self._rule.accelerate(g_m, parts, keep=float(np.mean(self._counts(results))))
         centre, sigma = self._room()
         for at in parts:
             change = epsilon.squares(u, at)  # g_sigma / sigma

@@ -163,13 +163,16 @@ class ClipUp:
         self.accelerate(lambda at: gradient[at], [slice(0, gradient.size)])
         return np.negative(self.velocity, out=gradient)
 
-    def accelerate(self, gradient: Callable[[slice], Vector], parts: Sequence[slice]) -> None:
+    def accelerate(
+        self, gradient: Callable[[slice], Vector], parts: Sequence[slice], keep: float = 1.0
+    ) -> None:
         """Change the velocity, whose negative is the step, by a gradient that is never there as a whole.
 
         Args:
             gradient: of a part; overwritten. Each is asked for twice, as the length of the whole comes first;
                 a single one once.
             parts: all coordinates in order, each but the last a multiple of 2^16 long.
+            keep: share of the momentum, in [0, 1].
         """
         made = [gradient(parts[0])] if len(parts) == 1 else None
         length = math.sqrt(sum(each for at in parts for each in _squares(made[0] if made else gradient(at))))
@@ -177,7 +180,7 @@ class ClipUp:
             part, velocity = made[0] if made else gradient(at), self.velocity[at]
             if length > 0:  # otherwise nothing was learnt: coast
                 part *= self.rate / length
-            velocity *= self.momentum
+            velocity *= keep * self.momentum
             velocity += part
         speed = norm(self.velocity)
         if speed > self.max_speed:

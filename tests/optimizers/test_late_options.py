@@ -89,6 +89,18 @@ def test_beside_present_results_late_ones_turn_the_step_of_pgpe_less() -> None:
     assert turned["discard"] @ turned["shift"] < turned["discard"] @ turned["weights"] < 1 - 1e-6
 
 
+def test_pgpe_keeps_as_much_of_its_momentum_as_its_results_count_for() -> None:
+    """Four times as far as is near: a quarter of it."""
+    made = search("pgpe", momentum=0.8, max_speed=1e3, learning_rate=1e-9)
+    first, second = made.ask(8), made.ask(8)
+    tell(made, first)
+    made._cohorts[1].centre += 4 * NEAR / math.sqrt(N) * made._now.scale
+    made._rule.velocity = np.linspace(1.0, 2.0, N)
+    before = made.recommend()
+    tell(made, second)
+    np.testing.assert_allclose(before - made.recommend(), 0.2 * np.linspace(1.0, 2.0, N), rtol=1e-6)
+
+
 def test_a_late_step_is_taken_with_the_present_spread() -> None:
     """However wide the distribution was that drew it."""
     made = search("snes")
