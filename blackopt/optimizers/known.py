@@ -26,10 +26,12 @@ class KnownLosses:
     def __init__(self, least: int) -> None:
         self._least = least
         self._known: dict[int, list[float]] = {}
+        self._latest = 0  # version
 
     def add(self, version: int, loss: float) -> None:
         """One more is known."""
         self._known.setdefault(version, []).append(loss)
+        self._latest = max(self._latest, version)
 
     def among(self, version: int) -> Vector:
         """(m,) losses of this cohort, and of the nearest ones in age, the older first, until m >= least."""
@@ -46,11 +48,13 @@ class KnownLosses:
     def _nearest(self, version: int) -> list[int]:
         """Versions whose losses are enough, the nearest first; all where they are not."""
         found, count = [], 0
-        for each in sorted(self._known, key=lambda other: (abs(other - version), other)):
+        for distance in range(max(self._latest, version) + 1):
+            for each in dict.fromkeys((version - distance, version + distance)):
+                if count < self._least and each in self._known:
+                    found.append(each)
+                    count += len(self._known[each])
             if count >= self._least:
                 break
-            found.append(each)
-            count += len(self._known[each])
         return found
 
     def dump(self) -> State:
@@ -66,3 +70,4 @@ class KnownLosses:
             int(version): losses.tolist()
             for version, losses in zip(state["version"], state["losses"], strict=True)
         }
+        self._latest = max(self._known, default=0)
