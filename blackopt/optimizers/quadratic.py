@@ -2,13 +2,14 @@
 
 In whitened coordinates z (0 is the centre, 1 a standard deviation of the search) the loss is modelled as
 
-    y = t0 + w [ b'z + h |z|^2 / sqrt(n) + sum_j e_jj z_j^2 + sqrt(2) sum_{j<k} e_jk z_j z_k + h0 r ]
+    y = t0 + w [ b'z + h |z|^2 / sqrt(n) + sum_j e_jj z_j^2 + sqrt(2) sum_{j<k} e_jk z_j z_k + h0 r / R^2 ]
         + sum_k phi_k(age) (g_k0 + w g_k'z) + noise,        w = 1 / (1 + rho^2 / c^2),  rho^2 = |z|^2 / n
 
 with r the squared distance from the anchor (where the search began, in units of its first spread), less that
-of the centre. The envelope w lets losses level off with the distance: a rate cannot fall below zero, and far
-from every optimum all candidates look alike. Without it, what is flat outside would bend the fit inside.
-Slope and curvature at the centre are those of the quadratic, which remains as c grows. The age functions
+of the centre. The anchored bowl says that the optimum is about R first spreads away. The envelope w lets
+losses level off with the distance: a rate cannot fall below zero, and far from every optimum all candidates
+look alike. Without it, what is flat outside would bend the fit inside. Slope and curvature at the centre are
+those of the quadratic, which remains as c grows. The age functions
 phi_k(a) = sqrt(2) sin(w_k a) / w_k, w_k = (k - 1/2) pi, are the leading terms of the Karhunen-Loeve
 expansion of Brownian motion that is zero now (Loeve, "Probability theory II", section 37): the optimum may
 drift, the curvature is shared. Noise has variance s^2 v with
@@ -17,8 +18,13 @@ drift, the curvature is shared. Noise has variance s^2 v with
 
 whose second part is what a quadratic leaves out, a term of third order: far results count less, and the
 evidence says how much less. Coefficients have independent zero-mean Gaussian priors, their variances in units
-of s^2; those variances, kappa, c and h0 maximise the evidence (MacKay, "Bayesian interpolation", Neural
+of s^2; those variances, kappa, c, h0 and R maximise the evidence (MacKay, "Bayesian interpolation", Neural
 Computation 4, 1992), by a few steps of a hill climb from where the last fit ended.
+
+Losses that are alike far from the start contradict a bowl, and there are two ways out: they level off, or the
+first spread was too small. A hill climb that took the first would seldom come back: a narrower spread brings
+results that show it nothing else. So a fit also looks at what it would be without levelling off, for R = 1
+and three larger ones, and with losses that level off where the first spread ends, or before.
 """
 
 from __future__ import annotations
@@ -43,8 +49,14 @@ _NONE = -25.0  # logarithm of a prior variance that lets nothing through
 _LOOSE = 3.0  # standard deviation of the hyper-priors, in logarithms
 _SOME = 0.45  # of log c, below its median; above it every value is as likely
 _TIGHT = 0.3  # of log h0
+_FAR = 1.0  # of log R
+_FURTHER = (0.0, 1.0, 2.0, 3.0)  # log R that a fit looks at, without levelling off
+_SHORT = (0.0, -1.0)  # log c in first spreads that it looks at
+_END = math.log(1e5)  # log R, where the search ends that finds no minimum
+_LARGE = 500  # rows of the smaller system, from which a round takes several turns
+_LEVEL = 1e3  # prior medians of c, beyond which a larger one is no other model
 SPAN = 6
-"""Prior median of c, in first spreads."""
+"""Prior median of c, in R first spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ class Hyper:
         anchor: h0, in units of the loss.
         misfit: kappa.
         span: c.
+        reach: R, >= 1.
     """
 
     linear: float
@@ -68,6 +81,7 @@ class Hyper:
     anchor: float
     misfit: float
     span: float
+    reach: float = 0.0
 
     @classmethod
     def initial(cls, n: int) -> Hyper:
@@ -88,6 +102,15 @@ class Hyper:
             quadratic=max(self.quadratic, math.log(floors.quadratic / n**2)),
             isotropic=max(self.isotropic, math.log(floors.linear / n)),
         )
+
+    @property
+    def bowl(self) -> float:
+        """h0 / R^2, by which squared first spreads from the anchor are multiplied."""
+        return math.exp(self.anchor - 2 * self.reach)
+
+    def reaching(self, reach: float) -> Hyper:
+        """The same beliefs of slopes, with the optimum as far away as log R says."""
+        return replace(self, reach=reach, anchor=self.anchor + reach - self.reach)
 
     def rescaled(self, factor: float) -> Hyper:
         """The same beliefs in coordinates whose unit is ``factor`` times as long."""
@@ -119,9 +142,9 @@ class Data:
         z: (N, n).
         y: (N,) losses, finite.
         base: (N,) relative noise variances, mean about 1.
-        r: (N,) squared distances from the anchor, less that of the centre.
-        centre: log of h0's prior median.
-        span: log of c's.
+        r: (N,) squared distances from the anchor in first spreads, less that of the centre.
+        centre: log of h0's prior median for R = 1; it is proportional to R, for slopes are what they are.
+        span: log of c's, likewise.
     """
 
     z: Matrix
@@ -209,7 +232,7 @@ class Data:
     def target(self, hyper: Hyper) -> Vector:
         """(N,) losses less the anchored bowl, about 0."""
         bowl = self.envelope(hyper) * self.r
-        target: Vector = self.y - np.median(self.y) - math.exp(hyper.anchor) * (bowl - bowl.mean())
+        target: Vector = self.y - np.median(self.y) - hyper.bowl * (bowl - bowl.mean())
         return target
 
 
@@ -375,9 +398,11 @@ def _prior(data: Data, hyper: Hyper) -> float:
         (hyper.misfit, usual.misfit),
     ]
     # that losses level off needs proof; that they do not, none
-    log_span = -0.5 * (min(hyper.span - data.span, 0.0) / _SOME) ** 2
-    log = -0.5 * sum(((value - centre) / _LOOSE) ** 2 for value, centre in loose)
-    return log + log_span - 0.5 * ((hyper.anchor - data.centre) / _TIGHT) ** 2
+    level = min(hyper.span - data.span - hyper.reach, 0.0)
+    bowl = hyper.anchor - data.centre - hyper.reach
+    squares = sum(((value - centre) / _LOOSE) ** 2 for value, centre in loose)
+    squares += (level / _SOME) ** 2 + (bowl / _TIGHT) ** 2 + (hyper.reach / _FAR) ** 2
+    return -0.5 * squares
 
 
 _STEPS = {
@@ -388,26 +413,48 @@ _STEPS = {
     "anchor": 0.7,
     "misfit": math.log(2),
     "span": math.log(2),
+    "reach": 0.5,
 }
 
 
-def tuned(data: Data, hyper: Hyper, turn: int) -> Regression:
-    """The best regression that one round of steps up and down each hyper-parameter finds.
+def tuned(data: Data, hyper: Hyper, turn: int, *, sure: bool = False) -> Regression:
+    """The best regression that one round finds: by looks at quite another reach or span, then by a step up
+    and down each hyper-parameter.
 
-    Where the systems are large, a round is spread over several turns: a step of kappa every time, the others
-    one after the other.
+    Where the systems are large, a round is spread over several turns, one look and one hyper-parameter each
+    time; once it is ``sure`` that losses depend on the candidate, the looks are.
     """
     best = Regression(data, hyper)
-    names = list(_STEPS)
-    size = min(len(best.y), len(best.d))
-    if size > 500:
-        names = [names[turn % len(names)]]
-    for name, sign in product(names, (1, -1)):
+    looks, names = _looks(data), list(_STEPS)
+    large = min(len(best.y), len(best.d)) > _LARGE
+    for span, reach in [looks[turn % len(looks)]] if sure or large else looks:
+        best = _better(best, replace(best.hyper, span=span, reach=reach, anchor=data.centre + reach))
+    for name, sign in product([names[turn % len(names)]] if large else names, (1, -1)):
         if name == "drift" and data.size[0] < _DRIFT_FROM:
             continue
-        tried = replace(best.hyper, **{name: getattr(best.hyper, name) + sign * _STEPS[name]})
-        gram = None if best.dual or name in {"misfit", "span"} else best.gram
-        found = Regression(data, tried, gram)
-        if found.evidence > best.evidence:
-            best = found
+        best = _better(best, _stepped(best.hyper, name, sign))
     return best
+
+
+def _looks(data: Data) -> list[tuple[float, float]]:
+    """Of c and R, the logarithms."""
+    first = data.span - math.log(SPAN)
+    return [(data.span + reach, reach) for reach in _FURTHER] + [(first + short, 0.0) for short in _SHORT]
+
+
+def _stepped(hyper: Hyper, name: str, sign: int) -> Hyper:
+    """One step further, or back."""
+    if name == "reach":
+        reach = min(max(hyper.reach + sign * _STEPS[name], 0.0), _END)
+        return replace(hyper.reaching(reach), span=hyper.span + reach - hyper.reach)
+    return replace(hyper, **{name: getattr(hyper, name) + sign * _STEPS[name]})
+
+
+def _better(best: Regression, tried: Hyper) -> Regression:
+    """The one of the two with more evidence."""
+    data, now = best.data, best.hyper
+    if tried.span > max(now.span, data.span + tried.reach + math.log(_LEVEL)):
+        return best
+    same = (tried.misfit, tried.span) == (now.misfit, now.span)
+    found = Regression(data, tried, best.gram if same and not best.dual else None)
+    return found if found.evidence > best.evidence else best

@@ -11,11 +11,17 @@ noise at rho = kappa^(-1/3), and the expected loss of a candidate is held at abo
 of the noise. Results far from the centre are what tells slopes and curvatures from noise.
 
 It is not wider than losses differ, either: where they level off with the distance, as the evidence tells, the
-spread ends where a slope is seen best. Far results would say nothing there, and the search would wander.
+spread ends where a slope is seen best. Far results would say nothing there, and the search would wander. How
+far from the start the optimum lies is told by the evidence, too: a first spread that is ten times too small
+costs some results, not the search.
 
-Before anything but the start is recommended, two things must be shown: that losses depend on the candidate at
-all (the evidence for the fit exceeds that for none), and that the recommendation is better, with a
-probability of five in six. Under strong noise the lowest point of a fitted quadratic is as lucky as a best
+As long as it is not shown that losses depend on the candidate at all (the evidence for the fit exceeds that
+for none), nobody knows whether the search has to look further or has looked too far: every other pair keeps
+to the first spread, none goes further than ten of them, and a fit that explains less than nothing is begun
+afresh.
+
+Before anything but the start is recommended, this must be shown, and that the recommendation is better, with
+a probability of five in six. Under strong noise the lowest point of a fitted quadratic is as lucky as a best
 sample; its own standard deviation does not know that centre, axes and priors were chosen by the same luck.
 """
 
@@ -47,7 +53,9 @@ Matrix = NDArray[np.float64]
 _CAUTION = 0.5  # posterior standard deviations that a step of the centre has to be better by,
 _AWAY = 1.0  # that a centre away from the start has to be better than the start by,
 _SURE = 1.0  # and honest ones that a recommendation has to be better by: five in six are
-_ODDS = 0.0  # log odds that losses depend on the candidate at all, before anything is recommended
+_ODDS = 2.0  # log odds from which losses depend on the candidate at all,
+_LOST = -2.0  # and below which a fit is begun afresh
+_BLIND = 10.0  # first spreads: candidates of a search that has seen nothing go no further
 _HONEST = (
     2.0  # times the posterior standard deviation: centre, axes and priors were chosen by the same results
 )
@@ -58,17 +66,13 @@ _WIDEST = 3.0  # times the first spread, as far as that reaches
 _EXPECTED = 3.0  # expected loss of a candidate, in standard deviations of the noise
 _WITHIN = 1  # of the span
 _FLAT = 0.5  # expected loss, likewise, below which the first spread was too small
-_FURTHER, _FURTHEST = 1.1, 4.0  # how much further the search then reaches at one fit, and in all
-_END = 1e6  # first spreads, where the search ends that finds no minimum
 _LEAST = 1e-3  # of the first spread, where equal losses no longer draw it in
-_USUAL = 1.5  # first spreads in each coordinate, between start and optimum
 _FLOORS = Floors(linear=0.3, quadratic=0.1)
 _ENDS = 0.05, 20.0  # limits of relative noise variances: no result counts for more than twenty
 _RUNGS = 1.0, 0.3, 1.0, 0.1  # of the spreads of pairs before the first fit
 _CENTRES = 16  # of so many pairs, one measures the centre itself
 _CLOSE = 0.15  # rho of a result that tells how good the centre is
-_DIP = 3.0  # standard deviations by which the centre is surely better than the model says,
-_HINT = 1.0  # and perhaps
+_DIP = 3.0  # standard deviations by which the centre is surely better than the model says
 _HALF_A_BIN = 0.5  # least standard deviation of an integer's coordinate
 _OF_A_CHOICE = 0.2  # of a choice's coordinates, which lie half a unit apart
 _FEWEST = 4  # residuals whose spread can be told
@@ -96,8 +100,8 @@ class Fitted:
         best: (n,) the recommendation.
         hyper: hyper-parameters, for the whitened coordinates of ``scale`` and losses in units of ``noise``.
         noise: standard deviation of the noise; 0 before the first fit.
-        reach: how much further the optimum is thought to be than the first spread says.
         fits: made so far.
+        odds: log odds of the last one that losses depend on the candidate at all.
         gain: by how much the loss of ``best`` is thought to be below the start's, >= 0.
         doubt: its standard error.
     """
@@ -107,10 +111,15 @@ class Fitted:
     best: Vector
     hyper: Hyper
     noise: float
-    reach: float
     fits: int
+    odds: float = 0.0
     gain: float = 0.0
     doubt: float = 0.0
+
+    @property
+    def shown(self) -> bool:
+        """Whether losses depend on the candidate at all."""
+        return self.odds >= _ODDS
 
     def narrowed(self, factor: float, space: Space) -> Fitted:
         """With a spread this many times as wide."""
@@ -121,7 +130,7 @@ class Surrogate(BaseOptimizer):
     """``use: surrogate``. Its version counts the fits."""
 
     Options: ClassVar[type[OptimizerOptions]] = SurrogateOptions
-    version: ClassVar[str] = "surrogate/2"
+    version: ClassVar[str] = "surrogate/3"
     group: int = 2
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
@@ -134,7 +143,7 @@ class Surrogate(BaseOptimizer):
         self._width = _volume(first)
         self._told: list[Result] = []  # informative ones; vectors are what they decode to
         self._since = 0  # informative results since the last fit
-        self._now = Fitted(self._start, first, self._start, Hyper.initial(n), 0.0, 1.0, 0)
+        self._now = Fitted(self._start, first, self._start, Hyper.initial(n), 0.0, 0)
         self._least = _least_deviations(space)
         self._block: tuple[int, Matrix] = (-1, np.zeros((0, 0)))
 
@@ -165,10 +174,14 @@ class Surrogate(BaseOptimizer):
 
     def _rung(self, pair: int) -> float:
         """Of the spread: a few pairs are the centre itself, and before the first fit others are narrow, lest
-        sigma be far too large."""
+        sigma be far too large; until something is shown, every other pair keeps to the first spread."""
         if pair % _CENTRES == 0:
             return 0.0
-        return 1.0 if self._now.fits else _RUNGS[pair % len(_RUNGS)]
+        if not self._now.fits:
+            return _RUNGS[pair % len(_RUNGS)]
+        if self._now.shown or pair % 2:
+            return 1.0
+        return min(1.0, self._width / _volume(self._now.scale))
 
     # ------------------------------------------------------------------ results
 
@@ -201,8 +214,7 @@ class Surrogate(BaseOptimizer):
             return
         losses = finite(tails.fenced(losses))
         if np.ptp(losses) > 0:
-            regression, unit = self._regression(losses, known)
-            self._move(regression, unit)
+            self._move(*self._regression(losses, known))
         elif _volume(self._now.scale) > _LEAST * self._width:  # nothing is left to lose so far out
             self._now = self._now.narrowed(_CLOSER, self.space)
         self._updates += 1
@@ -213,78 +225,71 @@ class Surrogate(BaseOptimizer):
         x = stack([result.vector for result in self._told], n)
         unit = now.noise or float(losses.std())
         # The bowl alone has its minimum half a first spread from the start: h0 ~ slope * first / spread.
-        centre = now.hyper.linear / 2 + math.log(now.reach * self._width / _volume(now.scale))
-        hyper = now.hyper if now.fits else replace(now.hyper, anchor=centre)
-        r = (((x - self._start) / (now.reach * self._first)) ** 2).sum(axis=1)
-        at_centre = float((((now.centre - self._start) / (now.reach * self._first)) ** 2).sum())
-        span = math.log(SPAN * now.reach * self._width / _volume(now.scale))
+        narrower = math.log(self._width / _volume(now.scale))
+        afresh = now.fits == 0 or now.odds < _LOST
+        hyper = replace(Hyper.initial(n), span=math.log(SPAN) + narrower) if afresh else now.hyper
+        centre = hyper.linear / 2 + narrower
+        hyper = replace(hyper, anchor=centre) if afresh else hyper
         data = Data(
             z=np.array(np.linalg.solve(now.scale, (x - now.centre).T).T, dtype=np.float64),
             y=(losses - np.median(losses)) / unit,
             base=_relative_variances(self._told),
-            r=r - at_centre,
+            r=self._from_start(x) - self._from_start(now.centre[None, :]),
             centre=centre,
-            span=span,
+            span=math.log(SPAN) + narrower,
         )
         data = _tamed(data, Regression(data, hyper), known)
-        regression = tuned(data, hyper, now.fits)
-        floored = regression.hyper.floored(n, _FLOORS)
-        if floored != regression.hyper:
-            regression = Regression(data, floored, regression.gram)
-        return regression, unit
+        return tuned(data, hyper, now.fits, sure=now.shown), unit
+
+    def _from_start(self, x: Matrix) -> Vector:
+        """(k,) squared distances of k points from the start, in first spreads."""
+        squared: Vector = (((x - self._start) / self._first) ** 2).sum(axis=1)
+        return squared
 
     def _move(self, regression: Regression, unit: float) -> None:
         """The next centre, recommendation and spread."""
         now, n, space = self._now, self.space.size, self.space
+        likely = regression.hyper  # which says how far losses are alike, and the optimum is
+        odds = self._odds(regression)
+        shown = odds >= _ODDS
+        if (floored := likely.floored(n, _FLOORS)) != likely:
+            regression = Regression(regression.data, floored, regression.gram)
         gradient, hessian = self._quadratic(regression)
-        ahead, best, gain, doubt = self._ahead_and_best(regression, gradient, hessian)
+        ahead, best, gain, doubt = self._ahead_and_best(regression, gradient, hessian, shown=shown)
         gain, doubt = unit * gain, unit * doubt
         s = math.sqrt(regression.s2)
         values, axes = np.linalg.eigh(hessian)
-        seen = float(envelope(np.ones((1, n)), regression.hyper)[0])
+        seen = float(envelope(np.ones((1, n)), likely)[0])
         expected = seen * 0.5 * float(np.maximum(values, 0.0).sum()) / s
         alike = expected + seen * float(np.linalg.norm(gradient)) / s < _FLAT
-        hyper = replace(regression.hyper, anchor=regression.hyper.anchor - math.log(s))
-        dip, reach = _dip(regression), now.reach
+        hyper = replace(likely, anchor=likely.anchor - math.log(s))
+        dip = _dip(regression)
         if dip > _DIP:
             ahead, best, gain, doubt = now.centre, now.best, now.gain, now.doubt
         if dip > _DIP and _tried(regression.data):
             scale = now.narrowed(_CLOSER, space).scale
             hyper = replace(hyper.rescaled(_CLOSER), misfit=hyper.misfit)  # what lies far out does not fit
         else:
-            scale = self._spread(regression, expected, trust.rounder(axes, values), alike=alike)
+            rounder = trust.rounder(axes, values)
+            scale = self._spread(regression, expected, rounder, alike=alike, shown=shown)
             hyper = hyper.rescaled(_volume(scale) / _volume(now.scale))
-        if dip < _HINT:
-            wide = _volume(scale) > 0.7 * self._widest
-            reach = self._reach(best, alike=alike and wide)
-        hyper = hyper.floored(n, _FLOORS)
-        self._now = Fitted(ahead, scale, best, hyper, unit * s, reach, now.fits + 1, gain, doubt)
+        self._now = Fitted(ahead, scale, best, hyper, unit * s, now.fits + 1, odds, gain, doubt)
 
-    @property
-    def _widest(self) -> float:
-        """The largest spread that is wanted, unless candidates still look alike."""
-        return _WIDEST * self._now.reach * self._width
-
-    def _reach(self, best: Vector, *, alike: bool) -> float:
-        """How many first spreads the search should reach: what is certainly better, far from the start, shows
-        that sigma was too small, and so does a widest spread in which all candidates look alike."""
-        reach = self._now.reach
-        went = math.sqrt(float((((best - self._start) / self._first) ** 2).mean())) / _USUAL
-        if went > reach:
-            return min(went, _FASTEST * reach, _END)
-        return max(reach, min(_FURTHER * reach, _FURTHEST)) if alike else reach
+    def _odds(self, regression: Regression) -> float:
+        """Log odds that losses depend on the candidate at all; an infeasible one shows it for sure."""
+        return math.inf if any(r.loss == math.inf for r in self._told) else regression.log_odds()
 
     def _quadratic(self, regression: Regression) -> tuple[Vector, Matrix]:
-        """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored bowl
-        h0 |(x - start) / (reach first)|^2."""
+        """(n,) and (n, n) gradient and Hessian at the centre in whitened coordinates, with the anchored
+        bowl."""
         now = self._now
         gradient, hessian = regression.gradient_and_hessian()
-        pull = 2 * math.exp(regression.hyper.anchor) / (now.reach * self._first) ** 2
+        pull = 2 * regression.hyper.bowl / self._first**2
         gradient = gradient + now.scale.T @ (pull * (now.centre - self._start))
         return gradient, hessian + (now.scale.T * pull) @ now.scale
 
     def _ahead_and_best(
-        self, regression: Regression, gradient: Vector, hessian: Matrix
+        self, regression: Regression, gradient: Vector, hessian: Matrix, *, shown: bool
     ) -> tuple[Vector, Vector, float, float]:
         """(n,) the next centre, (n,) the recommendation, by how much that is better than the start, and the
         standard deviation of this; the start, where nothing is surely better."""
@@ -303,22 +308,25 @@ class Surrogate(BaseOptimizer):
         away = doubt > 0 and gain >= _AWAY * doubt
         centre = space.clip(now.centre + now.scale @ ahead) if away else self._start
         doubt = math.hypot(_HONEST * doubt, _ROUGH * gain)
-        barred = any(result.loss == math.inf for result in self._told)  # which shows as much as any odds
-        if not 0 < _SURE * doubt <= gain or not (barred or regression.log_odds() >= _ODDS):
+        if not 0 < _SURE * doubt <= gain or not shown:
             return centre, self._start, 0.0, 0.0
         return centre, space.clip(now.centre + now.scale @ best), gain, doubt
 
-    def _spread(self, regression: Regression, expected: float, rounder: Matrix, *, alike: bool) -> Matrix:
+    def _spread(
+        self, regression: Regression, expected: float, rounder: Matrix, *, alike: bool, shown: bool
+    ) -> Matrix:
         """(n, n) the next A; ``expected`` loss of a candidate, in standard deviations of the noise."""
-        now = self._now
-        by_misfit = math.exp(-regression.hyper.misfit / 3)
-        by_span = _WITHIN * math.exp(regression.hyper.span)
+        now, hyper = self._now, regression.hyper
+        by_misfit = math.exp(-hyper.misfit / 3)
+        by_span = _WITHIN * math.exp(hyper.span)
         by_loss = math.sqrt(_EXPECTED / expected) if expected > 0 else math.inf
         wanted = min(by_misfit, by_span, by_loss)
+        first = self._width / _volume(now.scale)
+        far = math.exp(hyper.reach) * first
         if alike:
-            wanted = max(wanted, now.reach * self._width / _volume(now.scale))
-        factor = min(max(wanted, _SLOWEST), _FASTEST)
-        factor = min(factor, max(self._widest / _volume(now.scale), _SLOWEST))
+            wanted = max(wanted, far)
+        widest = _WIDEST * far if shown else min(_WIDEST * far, _BLIND * first)
+        factor = min(max(min(wanted, widest), _SLOWEST), _FASTEST)
         return limited(factor * now.scale @ rounder, self.space)
 
     def recommend(self) -> Vector:
@@ -346,8 +354,8 @@ class Surrogate(BaseOptimizer):
             "best": now.best,
             "hyper": np.array(astuple(now.hyper)),
             "noise": now.noise,
-            "reach": now.reach,
             "fits": now.fits,
+            "odds": now.odds,
             "gain": now.gain,
             "doubt": now.doubt,
         }
@@ -362,8 +370,8 @@ class Surrogate(BaseOptimizer):
             memory["best"],
             hyper,
             memory["noise"],
-            memory["reach"],
             memory["fits"],
+            memory["odds"],
             memory["gain"],
             memory["doubt"],
         )

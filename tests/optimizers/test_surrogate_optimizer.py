@@ -60,6 +60,12 @@ def test_a_sigma_that_is_wrong_by_ten_is_put_right(sigma: float) -> None:
     assert regret(search(space(5), sigma=sigma), bowl, 0.3, 300, flying=16) < 0.1
 
 
+def test_a_sigma_ten_times_too_small_is_put_right_under_noise_as_large_as_the_signal() -> None:
+    """Within the first spread a candidate differs from the start by a tenth of the noise."""
+    reached = [regret(search(space(5), sigma=0.1, seed=seed), bowl, 1.0, 400, flying=16) for seed in range(5)]
+    assert sorted(reached)[2] < 0.2
+
+
 def test_a_bent_ridge_is_followed() -> None:
     def ridge(x: np.ndarray) -> float:
         bent = x[1:] - 0.3 * x[:-1] ** 2

@@ -178,6 +178,46 @@ def test_the_evidence_tells_losses_that_level_off_from_those_that_do_not(levels_
     np.testing.assert_allclose(fit.gradient_and_hessian()[0], [1, 0, 0, 0], atol=0.15)
 
 
+@pytest.mark.parametrize("too_small", [True, False])
+def test_the_evidence_tells_a_spread_that_was_too_small_from_losses_that_level_off(too_small: bool) -> None:
+    """Where the bowl expects the optimum within a spread, losses at six times that are alike: either because
+    the optimum is far away, which a slope shows, or because they have levelled off, as those within show."""
+    rng = np.random.default_rng(6)
+    n, rows = 3, 300
+    z = rng.normal(size=(rows, n)) * rng.uniform(0.1, 6.0, (rows, 1))
+    rho2 = (z**2).mean(axis=1)
+    truth = 0.4 * z[:, 0] if too_small else 4 * rho2 / (1 + rho2)
+    d = Data(
+        z=z,
+        y=truth + rng.normal(size=rows),
+        base=np.ones(rows),
+        r=(z**2).sum(axis=1),
+        centre=0.0,
+        span=math.log(6),
+    )
+    hyper = Hyper.initial(n)
+    for turn in range(12):
+        hyper = tuned(d, hyper, turn).hyper
+    assert (hyper.reach > 0) == too_small
+    assert (math.exp(hyper.span) > 20) == too_small
+
+
+def test_an_optimum_that_is_further_away_needs_proof() -> None:
+    d = data(30, 3)
+    flat = replace(d, y=np.zeros(30), r=np.zeros(30), span=1.0)
+    low = replace(HYPER, linear=-50.0, quadratic=-50.0, isotropic=-50.0, span=9.0)
+    near, far = Regression(flat, low), Regression(flat, low.reaching(2.0))
+    assert far.evidence == pytest.approx(near.evidence - 0.5 * 2.0**2)
+    assert far.hyper.bowl == pytest.approx(near.hyper.bowl * math.exp(-2.0))
+
+
+def test_a_span_that_levels_nothing_off_does_not_grow_for_ever() -> None:
+    d, hyper = data(100, 3), Hyper.initial(3)
+    for turn in range(40):
+        hyper = tuned(d, hyper, turn).hyper
+    assert hyper.span - d.span - hyper.reach <= math.log(1e3)
+
+
 def test_a_span_beyond_its_median_costs_nothing_and_a_shorter_one_needs_proof() -> None:
     d = data(30, 3)
     flat = replace(d, y=np.zeros(30), r=np.zeros(30), span=1.0)
