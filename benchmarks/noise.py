@@ -1,11 +1,13 @@
 """Noisy, late, few: what the recommended point is worth, against other libraries' optimizers.
 
-    python benchmarks/noise.py [--quick] [--set dev|held-back] [--cells N] [--skip N] [--seeds N] [--json F]
+    python benchmarks/noise.py [--quick] [--set dev|held-back|later] [--cells N] [--skip N] [--seeds N]
+                               [--match TEXT ...] [--only NAME ...] [--jobs N] [--json FILE]
 
 Quadratics, plateaus, bent ridges, retention with binomial noise from arms of unequal size, heavy-tailed
 revenue and a drifting optimum; 5 to 50 parameters, unbounded, bounded or partly integers; 100 to 2,000
 evaluations, 1 to 64 in flight; noise from a tenth of the signal to ten times it; sigma right or wrong by ten.
-A configuration belongs to the development or to the held-back set by a hash of its name.
+A configuration belongs to the development or to the held-back set by a hash of its name; the set ``later``
+was drawn when the held-back one had been looked at in full.
 
 Regret is the loss of the recommendation without noise, as a part of what the start loses. A cell is a
 configuration at one number of evaluations; its ratio is the geometric mean regret over the seeds, over that
@@ -68,8 +70,7 @@ def chosen(options: argparse.Namespace) -> list[Any]:
 
     from benchmarks.noise_problems import configurations
 
-    held_back = options.set == "held-back"
-    found = [c for c in configurations() if c.held_back == held_back]
+    found = configurations(options.set)
     if options.quick:
         small = [c for c in found if c.n <= 10]
         return [replace(c, budget=100) for c in small[:QUICK]]
@@ -144,7 +145,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="three small configurations, 100 evaluations")
-    parser.add_argument("--set", choices=["dev", "held-back"], default="dev")
+    parser.add_argument("--set", choices=["dev", "held-back", "later"], default="dev")
     parser.add_argument("--seeds", type=int, default=2, metavar="N")
     parser.add_argument("--cells", type=int, default=0, metavar="N", help="the first N configurations only")
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="but without the first N of the set")

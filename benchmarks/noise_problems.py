@@ -29,6 +29,7 @@ KINDS = ("weights", "weights", "floats", "integers")
 BUDGETS = (300, 1000, 300, 2000, 1000)
 CHECKPOINTS = (100, 300, 1000, 2000)
 PER_SHAPE = 16
+LATER = 4  # by shape, of the set that was drawn when the one held back had been looked at
 _LEVELS = 5  # of an integer
 _MODEL_RETENTION = 0.4  # at the optimum
 
@@ -75,10 +76,19 @@ class Configuration:
         return tuple(b for b in CHECKPOINTS if b <= self.budget)
 
 
-def configurations() -> list[Configuration]:
-    """All of them, drawn by hash: every level of every factor, and few of their combinations."""
+def configurations(name: str) -> list[Configuration]:
+    """Those of the set ``dev``, ``held-back`` or ``later``, drawn by hash: every level of every factor, and
+    few of their combinations. A configuration is in one set only."""
+    first = _drawn(range(PER_SHAPE))
+    if name == "later":
+        return [c for c in _drawn(range(PER_SHAPE, PER_SHAPE + LATER)) if c not in first]
+    return [c for c in first if c.held_back == (name == "held-back")]
+
+
+def _drawn(indices: range) -> list[Configuration]:
+    """So many for each shape."""
     found = []
-    for index in range(PER_SHAPE):
+    for index in indices:
         for shape in SHAPES:
             key = f"{shape}/{index}"
 

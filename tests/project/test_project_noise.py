@@ -13,7 +13,7 @@ from benchmarks.noise_problems import Problem, configurations
 
 
 def small() -> Any:
-    return replace(next(c for c in configurations() if c.n == 5), kind="floats", budget=100, in_flight=1)
+    return replace(next(c for c in configurations("dev") if c.n == 5), kind="floats", budget=100, in_flight=1)
 
 
 def test_runs_are_kept_and_only_missing_ones_are_made(tmp_path: Path) -> None:
@@ -56,3 +56,9 @@ def test_the_calibration_counts_what_was_said_against_what_was_true() -> None:
     run = {"optimizer": "auto", "configuration": c.name, "regret": regret, "belief": said}
     row = next(row for row in calibration([run], {c.name: c}).rows if row[0] == "all")
     assert row == ["all", "4", "1", "33%", "25.0%"]
+
+
+def test_a_configuration_is_in_one_set_only() -> None:
+    sets = [{c.name for c in configurations(name)} for name in ("dev", "held-back", "later")]
+    assert all(sets)
+    assert len(set.union(*sets)) == sum(len(one) for one in sets)
