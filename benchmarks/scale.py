@@ -292,7 +292,7 @@ def cells(one: Row) -> list[str]:
 def line(texts: list[str]) -> str:
     widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 1)
     return "".join(
-        text.ljust(width) if i in (2, 9) else text.rjust(width) + "  " * (i == 1)
+        text.ljust(width) if i in (2, 9) else text.rjust(width) + "  " * (i in (1, 8))
         for i, (text, width) in enumerate(zip(texts, widths, strict=True))
     ).rstrip()
 
