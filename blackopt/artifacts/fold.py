@@ -115,38 +115,8 @@ def fold_squares(
     _run(make(seed, *directions, out, offset, squared=True), out.size, offset, threads, kind)
 
 
-def dots(
-    seed: int, keys: ArrayLike, vector: NDArray[Any], *, kind: Kind = Kind.NORMAL, offset: int = 0
-) -> NDArray[np.float64]:
-    """(k,) the products of directions and a vector: ``sum_j noise_i[offset + j] * vector[j]``.
-
-    Products are summed in the type of the noise and the vector, block by block, and the blocks in float64;
-    the last bits depend on the processor.
-
-    Args:
-        seed: of the campaign, 0 <= seed < 2^64.
-        keys: (k,) integers, 0 <= key < 2^64.
-        vector: (n,) float32 or float64.
-        kind: of the noise.
-        offset: position of ``vector[0]`` in the model.
-
-    Raises:
-        UsageError: a type, a shape or a number is out of its range.
-    """
-    unique, inverse = np.unique(_keys("dots", keys), return_inverse=True)
-    _ready("dots", seed, unique.tolist(), vector, offset)
-    found = np.zeros(len(unique))
-    for i, key in enumerate(unique.tolist()):
-        for first, part in chunks(seed, key, vector.size, offset=offset, kind=kind):
-            found[i] += sum(
-                float(part[at : at + _ALONE].dot(vector[first + at : first + at + _ALONE][: len(part) - at]))
-                for at in range(0, len(part), _ALONE)
-            )
-    return found[inverse.reshape(-1)]
-
-
 def _keys(what: str, keys: ArrayLike) -> NDArray[np.uint64]:
-    given = np.asarray(keys)
+    given = np.asarray(keys, None if isinstance(keys, np.ndarray) else object)  # [1, 2**64 - 1] is no float
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iuO"):
         raise UsageError(f"{what}: keys must be (k,) integers, got {given.dtype} {given.shape}")
     for key in given.tolist():
@@ -175,13 +145,12 @@ def _directions(
     return [*summed], [*summed.values()]
 
 
-def _ready(what: str, seed: int, keys: Sequence[int], vector: NDArray[Any], offset: int) -> None:
-    name = "vector" if what == "dots" else "out"
-    if vector.dtype not in _FLOATS or vector.ndim != 1 or not vector.flags.c_contiguous:
+def _ready(what: str, seed: int, keys: Sequence[int], out: NDArray[Any], offset: int) -> None:
+    if out.dtype not in _FLOATS or out.ndim != 1 or not out.flags.c_contiguous:
         raise UsageError(
-            f"{what}: {name} must be contiguous float32 or float64 (n,), got {vector.dtype} {vector.shape}"
+            f"{what}: out must be contiguous float32 or float64 (n,), got {out.dtype} {out.shape}"
         )
-    check(seed, max(keys, default=0), vector.size, offset)
+    check(seed, max(keys, default=0), out.size, offset)
 
 
 def _run(work: Work, n: int, offset: int, threads: int | None, kind: Kind) -> None:
