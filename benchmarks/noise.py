@@ -39,9 +39,10 @@ TITLE = "Noise"
 OWN = "auto"  # whom the classes are shown for
 CELLS = "Regret, cell by cell; the spread is a factor"
 CLASSES = f"`{OWN}` by class"
-TIED = 1.15
+TIED, WORSE = 1.15, 1.5
 LEAST = 1e-4  # regret below which nobody would see a difference
 QUICK = 3
+MIDDLE = 20  # parameters, up to which more is expected
 STATED = 1.96  # standard errors of an interval that holds 95 %
 
 Run = dict[str, Any]
@@ -120,7 +121,7 @@ def lost(found: Sequence[Table]) -> list[str]:
     """The classes in which the best peer was better on average."""
     return [
         f"{row[0]}: {row[2]} of the regret of the best peer in hindsight, tied or better in {row[3]}, "
-        f"in the worst cell {row[4]}."
+        f"in the worst cell {row[5]}."
         for table in found
         if table.title == CLASSES
         for row in table.rows
@@ -221,13 +222,14 @@ def against_best(regrets: dict[Cell, dict[str, list[float]]], name: str) -> dict
 
 
 def summary(ratios: Iterable[float]) -> list[str | float | None]:
-    """Number, mean, share of those tied or better, the worst."""
+    """Number, mean, share of those tied or better, number of those clearly worse, the worst."""
     values = list(ratios)
     tied = sum(ratio <= TIED for ratio in values) / len(values)
-    return [str(len(values)), f"{geometric(values):.2f}", f"{tied:.0%}", f"{max(values):.1f}"]
+    worse = sum(ratio > WORSE for ratio in values)
+    return [str(len(values)), f"{geometric(values):.2f}", f"{tied:.0%}", str(worse), f"{max(values):.1f}"]
 
 
-COLUMNS = ["cells", "regret / best peer", "tied or better", "worst cell"]
+COLUMNS = ["cells", "regret / best peer", "tied or better", "above 1.5", "worst cell"]
 
 
 def cells(regrets: dict[Cell, dict[str, list[float]]]) -> Table:
@@ -258,6 +260,7 @@ def by_class(regrets: dict[Cell, dict[str, list[float]]], known: dict[str, Any])
         for label in (
             f"shape {c.shape}",
             f"parameters {c.n:>2}",
+            "parameters, up to 20" if c.n <= MIDDLE else "parameters, 21 to 50",
             f"noise {c.noise:>4g}",
             f"in flight {c.in_flight:>2}",
             f"sigma x{c.misset:g}",

@@ -18,8 +18,7 @@ the centre plays 2 episodes of other seeds, which do not count as used. The goal
 Published: 350.2 +- 18.8 by V1 after 2,000 episodes on Swimmer-v3, with alpha 0.02 and nu 0.01
 (Stable-Baselines3, huggingface.co/sb3/ars-Swimmer-v3); 128 by OpenAI-ES after 1,390,000 steps, 1,390
 episodes, on Swimmer-v1 (Salimans et al. 2017, table 3). Body, reward and length of an episode are the same in
-all versions; the simulator and its random starts are not. Here alpha and nu are 0.1, to get there in fewer
-episodes.
+all versions; the simulator and its random starts are not. Alpha and nu are theirs, 0.02 and 0.01.
 
 Settings were chosen on seeds from 1,000 on, which are not among those reported: 0, 1, 2, ...
 """
@@ -173,7 +172,7 @@ def cartpole(policy: str, search: str, order: str, *, seed: int, length: int) ->
 # ------------------------------------------------------------------------------------------------- swimmer
 
 RETURN, EVERY, SHOWN = 325.0, 25, 2
-ARS = {"directions": 1, "sigma": 0.1, "learning_rate": 0.1}
+ARS = {"directions": 1, "sigma": 0.01, "learning_rate": 0.02}
 
 
 def swimmer(version: str, *, seed: int, length: int) -> dict[str, Any]:
@@ -288,7 +287,7 @@ PARTS = {
         swimmer,
         [("V1",), ("V2",)],
         ("ars",),
-        250, 2, 3,
+        1000, 2, 3,
         ("reached", "episodes", "best return of each seed", "last"),
         swum,
         ("a return of 325", lambda run: max(value for _, value in run["curve"]) >= RETURN),

@@ -18,9 +18,11 @@ of a table take one core, however many there are, and scipy (``pip install 'blac
 twice the passes. What the machine does at best stands below: ``memory`` once more, and ``cache``, a saxpy for
 each direction over stretches of the table of noise.
 
-evosax is compiled before it is timed. It keeps the whole population; where that would take a quarter of the
-free memory it is not run. It is not a dependency: ``pip install --group peers``. Exits with 1 if one of
-``openai-es``, ``ars``, ``pgpe`` and ``snes`` holds four vectors or more at 10^6 numbers or beyond.
+evosax is compiled before it is timed; evotorch evaluates within its step, to random losses. Both keep the
+whole population; where that would take a quarter of the free memory they are not run. They are no
+dependencies: ``pip install --group peers`` brings evosax, ``pip install evotorch`` a PyTorch of gigabytes,
+too. Exits with 1 if one of ``openai-es``, ``ars``, ``pgpe`` and ``snes`` holds four vectors or more at 10^6
+numbers or beyond.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ QUICK = (100_000, 1_000_000)
 WARMING = 3  # generations: the second and third still compile something in evosax
 POPULATIONS = (16, 64, 256)
 OURS = ("openai-es", "openai-es signs", "ars", "pgpe", "snes", "deep-ga")
-PEERS = ("Open_ES", "PGPE", "SNES")  # of evosax
+PEERS = ("evosax Open_ES", "evosax PGPE", "evosax SNES", "evotorch PGPE", "evotorch SNES")
 SUMS = {"pgpe": 1.0, "snes": 2.0, "ars": 0.5, "openai-es": 0.5, "openai-es signs": 0.5}
 """Directions that are summed in a generation, by population: twins are one, squares are another sum."""
 LIMITS = ("copy", "normal", "memory", "cache")
@@ -139,13 +141,24 @@ def ours(what: str, n: int, population: int, count: int) -> dict[str, float]:
 
 
 def theirs(what: str, n: int, population: int, count: int) -> dict[str, float]:
-    """The same of one of evosax, compiled by the generations that are not counted."""
-    jax = importlib.import_module("jax")
+    """The same of a peer."""
+    library, search = what.split()
+    make = evosax if library == "evosax" else evotorch
+    importlib.import_module(f"{library}.algorithms")  # whose memory is not counted
     before = resident("VmRSS")
+    ask, tell = make(search, n, population)
+    made = resident("VmRSS") - before
+    took = generations(ask, tell, n, count)
+    took["peak"] += made
+    return took | {"vectors": took["peak"] / (4 * n)}
+
+
+def evosax(what: str, n: int, population: int) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """Ask and tell, compiled by the generations that are not counted."""
+    jax = importlib.import_module("jax")
     zeros = jax.numpy.zeros(n)
-    search = getattr(importlib.import_module("evosax.algorithms"), what)(
-        population_size=population, solution=zeros
-    )
+    algorithms = importlib.import_module("evosax.algorithms")
+    search = getattr(algorithms, what)(population_size=population, solution=zeros)
     key, params = jax.random.key(0), search.default_params
     state = [search.init(key, zeros, params)]
     losses = jax.random.normal(key, (population,))
@@ -157,10 +170,28 @@ def theirs(what: str, n: int, population: int, count: int) -> dict[str, float]:
     def tell(drawn: Any) -> None:
         state[0] = jax.block_until_ready(search.tell(key, drawn, losses, state[0], params))[0]
 
-    made = resident("VmRSS") - before
-    took = generations(ask, tell, n, count)
-    took["peak"] += made
-    return took | {"vectors": took["peak"] / (4 * n)}
+    return ask, tell
+
+
+def evotorch(what: str, n: int, population: int) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """Its step is told all at once: asking is nothing."""
+    torch = importlib.import_module("torch")
+    library = importlib.import_module("evotorch")
+    algorithms = importlib.import_module("evotorch.algorithms")
+    importlib.import_module("logging").getLogger("evotorch").setLevel("WARNING")
+
+    def losses(candidates: Any) -> Any:
+        return torch.randn(len(candidates))
+
+    problem = library.Problem(
+        "min", losses, solution_length=n, initial_bounds=(0, 0), dtype=torch.float32, vectorized=True
+    )
+    if what == "PGPE":
+        rates = {"center_learning_rate": 0.1, "stdev_learning_rate": 0.1, "optimizer": "clipup"}
+        search = algorithms.PGPE(problem, popsize=population, stdev_init=0.1, **rates)
+    else:
+        search = algorithms.SNES(problem, popsize=population, stdev_init=0.1)
+    return lambda: None, lambda _: search.step()
 
 
 def limits(n: int, population: int, count: int) -> dict[str, float]:
@@ -241,13 +272,12 @@ def measured(n: int, population: int, count: int, cores: int, peers: Sequence[st
     for what in OURS:
         yield row(n, population, what, fresh("ours", what, n, population, count, cores))
     for what in peers:
-        name = f"evosax {what}"
-        if importlib.util.find_spec("evosax") is None:
-            yield Row(n, population, name, note="not installed")
+        if importlib.util.find_spec(what.split()[0]) is None:
+            yield Row(n, population, what, note="not installed")
         elif 12 * n * population > psutil.virtual_memory().available / 4:  # drawn, scaled and told
-            yield Row(n, population, name, note=f"{12e-9 * n * population:,.0f} GB")
+            yield Row(n, population, what, note=f"{12e-9 * n * population:,.0f} GB")
         else:
-            yield row(n, population, name, fresh("theirs", what, n, population, count, cores))
+            yield row(n, population, what, fresh("theirs", what, n, population, count, cores))
 
 
 def row(n: int, population: int, what: str, took: dict[str, float] | str) -> Row:
@@ -367,12 +397,11 @@ def save(path: Path, seeds: int, rows: list[Row], machine: list[list[Any]], miss
         ],
         seeds=f"{seeds} generations each",
         lost=[
-            "evotorch is not compared: the PyTorch it needs is built for GPUs.",
             "`pgpe` sums the gradient twice beyond 2^18 numbers, first for its length: that spares a vector.",
             *missed,
         ],
         data=[asdict(one) for one in rows],
-        libraries=("blackopt", "numpy", "scipy", "evosax", "jax"),
+        libraries=("blackopt", "numpy", "scipy", "evosax", "jax", "evotorch", "torch"),
     )
 
 
