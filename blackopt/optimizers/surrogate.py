@@ -39,8 +39,9 @@ from blackopt import noise
 from blackopt.blocks import ChoiceBlock, IntBlock, SimplexBlock
 from blackopt.optimizers import tails, trust
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
+from blackopt.optimizers.evidence import tuned
 from blackopt.optimizers.gaussian import limited
-from blackopt.optimizers.quadratic import SPAN, Data, Floors, Hyper, Regression, envelope, tuned
+from blackopt.optimizers.quadratic import SPAN, Data, Floors, Hyper, Regression, envelope
 from blackopt.optimizers.shaping import finite
 from blackopt.protocols import OptimizerOptions
 from blackopt.types import Belief, Estimate, State, Vector

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blackopt.optimizers.quadratic import Data, Floors, Hyper, Regression, features, tuned
+from blackopt.optimizers.evidence import tuned
+from blackopt.optimizers.quadratic import Data, Floors, Hyper, Regression, features
 
 HYPER = Hyper(linear=-0.7, quadratic=-1.2, isotropic=-0.4, drift=-2.0, anchor=-1.5, misfit=-1.0, span=0.5)
 
