@@ -360,6 +360,7 @@ def keep(path: Path, rows: list[Row], differences: list[Difference], seeds: int)
         for d in differences
         if d.mean < 0
     ]
+    lost += below(rows)
     data = {"functions": [asdict(row) for row in rows]}
     write(
         path,
@@ -370,6 +371,17 @@ def keep(path: Path, rows: list[Row], differences: list[Difference], seeds: int)
         data=data,
         libraries=(*LIBRARIES, "coco-experiment"),
     )
+
+
+def below(rows: list[Row]) -> list[str]:
+    """Where ``auto`` is below a peer, dimension by dimension."""
+    mine = {(row.dimension, row.factor): row.score for row in rows if row.name == "auto"}
+    return [
+        f"`auto` is below {row.name} by {row.score - mine[row.dimension, row.factor]:.3f} in {row.dimension} "
+        f"dimensions at {row.factor} d evaluations."
+        for row in rows
+        if row.name in PEERS and row.score > mine.get((row.dimension, row.factor), math.inf)
+    ]
 
 
 def show(rows: list[Row], differences: list[Difference]) -> None:
