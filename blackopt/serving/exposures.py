@@ -240,7 +240,8 @@ class ExposureLog(ABC):
 class FileLog(ExposureLog):
     """JSON lines, appended to a file that any number of processes share; it may be renamed at any time.
 
-    A line that the disk took half of, before it was full, stands alone and is written again.
+    Leave out texts that are no JSON: the half of a line that the disk took before it was full, or that a
+    process wrote when it was killed. Lines of the living that are in such a text are written again.
 
     Args:
         path: of the file.
@@ -257,13 +258,17 @@ class FileLog(ExposureLog):
         def write(lines: Sequence[Exposure]) -> None:
             nonlocal begin
             text = begin + "".join(f"{json.dumps(line.to_json())}\n" for line in lines).encode()
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             try:
                 written = os.write(descriptor, text)
+                start = os.lseek(descriptor, 0, os.SEEK_CUR) - written
+                behind = os.pread(descriptor, 1, start - 1) if start else b"\n"
             finally:
                 os.close(descriptor)
             if written < len(text):
                 raise OSError(f"{self._path}: {written} of {len(text)} bytes were written")
+            if b"\n" not in (behind, text[:1]):
+                raise OSError(f"{self._path}: it ended with half a line, of a process that was killed")
             begin = b""
 
         return write

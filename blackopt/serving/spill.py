@@ -29,6 +29,7 @@ class Spill:
         self._lock = threading.Lock()
         self._held: dict[Path, int] = {}
         self._current: Path | None = None
+        self._begin = b""
         self.added = self.dropped = 0
         self.why = ""
 
@@ -46,9 +47,13 @@ class Spill:
             try:
                 if self._current is None:
                     self._current = self._new()
+                text = self._begin + text
                 written = os.write(self._held[self._current], text)
                 if written < len(text):
+                    if not text[:written].endswith(b"\n"):
+                        self._begin = b"\n"  # what comes next does not continue half a line
                     raise OSError(f"{written} of {len(text)} bytes were written")
+                self._begin = b""
                 self.added += len(lines)
             except OSError as error:
                 if not self.dropped:

@@ -62,10 +62,19 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+def whole(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        assert text == "" or text.startswith('{"id"'), text
+        return False
+    return True
+
+
 def written(log: ExposureLog, path: Path) -> list[dict[str, Any]]:
-    """What a file or a database holds, in the order of ids."""
+    """What a file or a database holds; half a line stands in nobody's way."""
     if isinstance(log, FileLog):
-        return [json.loads(text) for text in path.read_text().splitlines() if text]
+        return [json.loads(text) for text in path.read_text().splitlines() if whole(text)]
     with sqlite3.connect(path) as connection:
         connection.row_factory = sqlite3.Row
         found = [dict(row) for row in connection.execute("SELECT * FROM exposures")]
@@ -233,13 +242,56 @@ def test_a_full_disk_leaves_no_line_torn_or_lost(tmp_path: Path) -> None:
     path = tmp_path / "log"
     run = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout.strip()) == (0, "RetriableError"), run.stderr
-    whole = []
-    for text in path.read_text().splitlines():
-        try:
-            whole.append(json.loads(text)["unit"])
-        except ValueError:
-            assert text == "" or text.startswith('{"id"'), "half a line stands alone"
-    assert set(whole) == set(map(str, range(20)))
+    units = {json.loads(text)["unit"] for text in path.read_text().splitlines() if whole(text)}
+    assert units == set(map(str, range(20)))
+
+
+def test_half_a_spilled_line_takes_no_other_line_with_it(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys, threading\n"
+        "from blackopt.errors import FatalError\n"
+        "from blackopt.serving import CallableLog, Exposure\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "let_go, units = threading.Event(), []\n"
+        "def receive(lines):\n"
+        "    let_go.wait()\n"
+        "    units.extend(int(line['unit']) for line in lines)\n"
+        "log = CallableLog(receive, spill=sys.argv[1], size=1)\n"
+        "def put(first, last):\n"
+        "    for n in range(first, last):\n"
+        "        log.put(Exposure(log.new_id(), 'feed', 1, 't1', str(n), 1))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))\n"
+        "put(0, 40)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "put(40, 50)\n"
+        "let_go.set()\n"
+        "try:\n"
+        "    log.close()\n"
+        "except FatalError as error:\n"
+        "    print(log.dropped > 20, len(set(units)) + log.dropped, set(range(40, 50)) <= set(units))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "spill"], capture_output=True, text=True, timeout=120
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "True 50 True"), run.stdout + run.stderr
+
+
+def test_half_a_line_of_the_dead_takes_no_other_line_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text('{"id": "killed-1", "campai')
+    log = FileLog(path)
+    for number in range(3):
+        log.put(line(log, str(number)))
+        log.flush()
+    with path.open("a") as file:  # while another process has it open
+        file.write('{"id": "killed-2"')
+    log.put(line(log, "3"))
+    log.flush()
+    log.close()
+    rows = written(log, path)
+    assert {row["unit"] for row in rows} == {"0", "1", "2", "3"}
+    assert len({row["id"] for row in rows}) == 4
+    assert path.read_text().count('{"id": "killed-') == 2
 
 
 KILLED = """
@@ -274,9 +326,10 @@ def test_kill_9_loses_no_more_than_the_queue(tmp_path: Path, kind: str) -> None:
         log = {"FileLog": FileLog, "SqliteLog": SqliteLog}[kind](path)
         log.put(line(log, "next"))  # which writes what was spilled
         log.flush(60)
-        units = [row["unit"] for row in written(log, path) if row["unit"] != "next"]
+        units = {row["unit"] for row in written(log, path)}
         log.close()
-        lost = set(range(served)) - set(map(int, units))
+        assert "next" in units
+        lost = set(map(str, range(served))) - units
         assert len(lost) <= size + 1_000
         path.unlink()
         assert not list(tmp_path.glob("log.spill.*"))
