@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Noise = Literal["none", "some", "strong"]
 
 _BREEDERS = 8  # a population of fewer is no choice of parents
-_PLENTY = 300  # trials for each coordinate, where results without noise are too many for one regression
 
 
 class AutoOptions(OptimizerOptions):
@@ -103,11 +102,6 @@ class Task:
         )
 
     @property
-    def plenty(self) -> bool:
-        """Whether there will be many results for each coordinate, and none of them is noisy."""
-        return self.noise == "none" and self.trials > _PLENTY * self.n
-
-    @property
     def population(self) -> int:
         """Results for an update: about as many as there will be updates, twice that under strong noise; no
         fewer than are in flight as long as that leaves ten updates; even."""
@@ -146,11 +140,16 @@ RULES: tuple[Rule, ...] = (
         lambda t: {"population": max(_BREEDERS, t.population)},
     ),
     Rule(
+        "relay",
+        lambda t: t.noise == "none" and t.n <= 100 and t.integers == 0,
+        "without noise, one regression over the first results finds the valley, and CMA-ES goes on from there",
+        measured="benchmarks/bbob.py",
+    ),
+    Rule(
         "surrogate",
-        lambda t: t.n <= 100 and t.trials <= 2000 and t.n * t.trials <= 100_000 and not t.plenty,
+        lambda t: t.n <= 100 and t.trials <= 2000 and t.n * t.trials <= 100_000,
         "one regression over all results makes the most of few, late and noisy ones; for up to 100 "
-        "coordinates, up to 2,000 trials (without noise 300 for each coordinate), and at most 100,000 as the "
-        "product of both",
+        "coordinates, up to 2,000 trials, and at most 100,000 as the product of both",
         measured="benchmarks/noise.py",
     ),
     Rule(
@@ -164,7 +163,6 @@ RULES: tuple[Rule, ...] = (
         lambda t: t.noise == "none" and t.n <= 100,
         "without noise, it learns how the parameters depend on one another, and begins again once done",
         lambda _: {"restarts": "bipop"},
-        measured="benchmarks/bbob.py",
     ),
     Rule(
         "cma-es",

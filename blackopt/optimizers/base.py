@@ -64,6 +64,13 @@ class Result:
         """Whether it says anything about its vector."""
         return not math.isnan(self.loss)
 
+    def evaluation(self, number: int, vector: Vector | None) -> Evaluation:
+        """To tell it on to another optimizer, whose candidate has this number, or tried this vector."""
+        infeasible = math.isinf(self.loss)
+        status = Status.INFEASIBLE if infeasible else Status.OK if self.informative else Status.VOID
+        loss = self.loss if status is Status.OK else None
+        return Evaluation(number, loss, se=self.se, weight=self.weight, status=status, vector=vector)
+
 
 class BaseOptimizer(ABC):
     """Bookkeeping of :class:`blackopt.protocols.Optimizer`.

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from blackopt import noise
+from blackopt.errors import UsageError
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
 from blackopt.optimizers.carried import Origins
 from blackopt.optimizers.cma_restarts import Restarts, Run, following
@@ -120,6 +121,20 @@ class CMAES(BaseOptimizer):
         self._strategy, self._distribution = es, Distribution.read(es, self._settings)
         self._history: History | None = None
         self._medians: list[float] = []  # of the losses of the latest updates
+
+    def reshape(self, spread: NDArray[np.float64]) -> None:
+        """Begin with N(start, A A^T) in place of N(start, sigma^2 I); restarts are as wide as ``sigma``.
+
+        Args:
+            spread: (n, n) A, not singular.
+
+        Raises:
+            UsageError: it has begun, or its covariance is not ``full``.
+        """
+        if self._asked or self.options.covariance != "full":
+            raise UsageError("CMAES.reshape: only a full covariance that nothing was drawn from can be given")
+        self._distribution = self._distribution.shaped(spread)
+        self._strategy = self._restored()
 
     def _fresh(self) -> Any:
         """The library's strategy at the start."""

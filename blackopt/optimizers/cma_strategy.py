@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -163,6 +163,13 @@ class Distribution:
         _restore_model(es.sm, self.model, settings.covariance)
         if settings.covariance == "vkd":
             es.sm.sigma_fac = self.sigma  # its rank adapts while the step size, which is not its own, rests
+
+    def shaped(self, spread: NDArray[np.float64]) -> Distribution:
+        """With the covariance A A^T, for (n, n) A that is not singular; its sigma is |det A|^(1/n)."""
+        sigma = float(np.exp(np.linalg.slogdet(spread)[1] / len(spread)))
+        covariance = spread @ spread.T / sigma**2
+        values, axes = np.linalg.eigh(covariance)
+        return replace(self, sigma=sigma, model={"C": covariance, "B": axes, "D": np.sqrt(values)})
 
     def dump(self) -> State:
         """By attribute."""

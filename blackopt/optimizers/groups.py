@@ -31,7 +31,7 @@ from blackopt.nested import at_key, nested_options
 from blackopt.optimizers.base import BaseOptimizer, Result
 from blackopt.protocols import Explained, Optimizer, OptimizerOptions, PluginOptions
 from blackopt.space import Space
-from blackopt.types import Evaluation, State, Status, Vector
+from blackopt.types import State, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,20 +120,8 @@ class Part:
 
     def tell(self, result: Result) -> None:
         """Its share of a result of the whole."""
-        infeasible = math.isinf(result.loss)
-        status = Status.INFEASIBLE if infeasible else Status.OK if result.informative else Status.VOID
-        self.optimizer.tell(
-            [
-                Evaluation(
-                    result.number,
-                    result.loss if status is Status.OK else None,
-                    se=result.se,
-                    weight=result.weight,
-                    status=status,
-                    vector=result.vector[self.at] if result.moved else None,
-                )
-            ]
-        )
+        vector = result.vector[self.at] if result.moved else None
+        self.optimizer.tell([result.evaluation(result.number, vector)])
 
 
 class Groups(BaseOptimizer):

@@ -148,6 +148,11 @@ class Surrogate(BaseOptimizer):
         self._least = _least_deviations(space)
         self._block: tuple[int, Matrix] = (-1, np.zeros((0, 0)))
 
+    @property
+    def spread(self) -> Matrix:
+        """(n, n) A: candidates are a centre + A e, with e standard normal."""
+        return self._now.scale.copy()
+
     # ------------------------------------------------------------------ candidates
 
     def _draw(self, number: int) -> Vector:

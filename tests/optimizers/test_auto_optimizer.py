@@ -37,6 +37,13 @@ class TestAutoWithFewTrialsConformance(OptimizerConformance):
         """See :class:`TestAutoWithManyTrialsConformance`."""
 
 
+class TestAutoWithoutNoiseConformance(OptimizerConformance):
+    """Reals choose ``relay``."""
+
+    optimizer = Auto
+    options: ClassVar[Mapping[str, Any]] = {"trials": 320, "parallel": 16, "noise": "none"}
+
+
 class TestAutoWithManyTrialsConformance(OptimizerConformance):
     """Reals choose ``openai-es``."""
 
@@ -61,13 +68,11 @@ def task(n: int = 10, trials: int = 320, **others: Any) -> Task:
         (task(trials=2001, noise="strong"), "openai-es", {"population": 90}),
         (task(n=101, parallel=64), "openai-es", {"population": 32}),
         (task(n=10**6, trials=20), "openai-es", {"population": 4}),
-        (task(noise="none"), "surrogate", {}),
         (task(bounded=False), "surrogate", {}),
-        (task(noise="none", n=5, trials=1500), "surrogate", {}),
-        (task(noise="none", n=5, trials=1501), "cma-es", {"restarts": "bipop"}),
-        (task(n=5, trials=1501), "surrogate", {}),
-        (task(noise="none", n=100, trials=1001), "cma-es", {"restarts": "bipop"}),
-        (task(noise="none", n=100, trials=10**5), "cma-es", {"restarts": "bipop"}),
+        (task(noise="none"), "relay", {}),
+        (task(noise="none", n=100, trials=10**5), "relay", {}),
+        (task(noise="none", integers=1), "surrogate", {}),
+        (task(noise="none", integers=1, n=100, trials=1001), "cma-es", {"restarts": "bipop"}),
         (task(noise="none", n=101), "cma-es", {"covariance": "diagonal"}),
         (task(noise="none", n=10_000), "cma-es", {"covariance": "diagonal"}),
         (task(noise="none", n=10_001), "openai-es", {"population": 18}),
