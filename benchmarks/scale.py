@@ -15,8 +15,9 @@ where these are vectors in memory, as they are to a library that keeps them. The
 one process; of the generations the fastest is taken, and of the single directions the median, which what else
 runs on the machine disturbs least. Twins are one direction; ``pgpe`` and ``snes`` need two sums of each. Sums
 of a table take one core, however many there are, and scipy (``pip install 'blackopt[fast]'``); without it,
-twice the passes. What the machine does at best stands below: ``memory`` once more, and ``cache``, a saxpy for
-each direction over stretches of the table of noise.
+twice the passes. ``x fold`` divides it by what a plain fold of the population takes: a saxpy for each
+candidate, twins or not, over stretches of a table of noise, block by block, in a process of its own.
+What the machine does at best stands below: ``memory`` once more, and that fold as ``cache``.
 
 evosax is compiled before it is timed; evotorch evaluates within its step, to random losses. Both keep the
 whole population; where that would take a quarter of the free memory they are not run. They are no
@@ -80,6 +81,7 @@ class Row:
     peak_mb: float | None = None
     vectors: float | None = None
     by_memory: float | None = None
+    by_fold: float | None = None
     note: str = ""
 
 
@@ -267,20 +269,22 @@ def fresh(kind: str, what: str, n: int, population: int, count: int, cores: int)
     return found
 
 
-def measured(n: int, population: int, count: int, cores: int, peers: Sequence[str]) -> Iterator[Row]:
-    """The rows of one size and population."""
+def measured(
+    n: int, population: int, count: int, cores: int, peers: Sequence[str], fold: float
+) -> Iterator[Row]:
+    """The rows of one size and population, a plain fold of which takes that many seconds."""
     for what in OURS:
-        yield row(n, population, what, fresh("ours", what, n, population, count, cores))
+        yield row(n, population, what, fresh("ours", what, n, population, count, cores), fold)
     for what in peers:
         if importlib.util.find_spec(what.split()[0]) is None:
             yield Row(n, population, what, note="not installed")
         elif 12 * n * population > psutil.virtual_memory().available / 4:  # drawn, scaled and told
             yield Row(n, population, what, note=f"{12e-9 * n * population:,.0f} GB")
         else:
-            yield row(n, population, what, fresh("theirs", what, n, population, count, cores))
+            yield row(n, population, what, fresh("theirs", what, n, population, count, cores), fold)
 
 
-def row(n: int, population: int, what: str, took: dict[str, float] | str) -> Row:
+def row(n: int, population: int, what: str, took: dict[str, float] | str, fold: float) -> Row:
     if isinstance(took, str):
         return Row(n, population, what, note=took)
     best = took["direction"] * population * SUMS.get(what, 0.0) if n >= TABLE_FROM else 0.0
@@ -294,11 +298,12 @@ def row(n: int, population: int, what: str, took: dict[str, float] | str) -> Row
         peak_mb=took["peak"] / 1e6,
         vectors=took["vectors"] if n >= TELLING_FROM else None,
         by_memory=took["fastest"] / best if best else None,
+        by_fold=took["fastest"] / fold if n >= TABLE_FROM and (best or what in PEERS) else None,
     )
 
 
 HEAD = (*"parameters population optimizer".split(), "ask s", "tell s", "spread", "peak MB", "vectors",
-        "x memory", "")  # fmt: skip
+        "x memory", "x fold", "")  # fmt: skip
 
 
 def cells(one: Row) -> list[str]:
@@ -315,14 +320,15 @@ def cells(one: Row) -> list[str]:
         shown(one.peak_mb, ",.0f"),
         shown(one.vectors, ".2f"),
         shown(one.by_memory, ".2f"),
+        shown(one.by_fold, ".2f"),
         one.note,
     ]
 
 
 def line(texts: list[str]) -> str:
-    widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 1)
+    widths = (14, 11, 17, 9, 9, 7, 9, 8, 9, 7, 1)
     return "".join(
-        text.ljust(width) if i in (2, 9) else text.rjust(width) + "  " * (i in (1, 8))
+        text.ljust(width) if i in (2, 10) else text.rjust(width) + "  " * (i in (1, 9))
         for i, (text, width) in enumerate(zip(texts, widths, strict=True))
     ).rstrip()
 
@@ -369,7 +375,7 @@ def main() -> int:
             least = fresh("limits", "", n, population, options.seeds, 1)
             if isinstance(least, str):
                 raise RuntimeError(f"the limits of {n:,} numbers could not be measured: {least}")
-            for one in measured(n, population, options.seeds, options.cores, peers):
+            for one in measured(n, population, options.seeds, options.cores, peers, least["cache"]):
                 rows.append(one)
                 print(line(cells(one)), flush=True)
             machine.append([f"{n:,}", population, *(least[name] for name in LIMITS)])
@@ -415,8 +421,9 @@ def slower(rows: list[Row]) -> list[str]:
     ]
     if not missed:
         return []
+    what = f"`openai-es` misses {GOAL} times the bandwidth of one core, twins counted once"
     why = "The fewer directions there are, the more the new centre's own passes and Python weigh."
-    return [f"`openai-es` misses {GOAL} times the bandwidth of one core: {', '.join(missed)}. {why}"]
+    return [f"{what}: {', '.join(missed)}. {why}"]
 
 
 def heavier(rows: list[Row]) -> list[str]:
