@@ -8,7 +8,7 @@ without pickle.
 from __future__ import annotations
 
 from blackopt.ledger.codec import dump_state, load_state
+from blackopt.ledger.driver import Driver
 from blackopt.ledger.ledger import Ledger
-from blackopt.ledger.transactions import Driver
 
 __all__ = ["Driver", "Ledger", "dump_state", "load_state"]

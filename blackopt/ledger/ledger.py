@@ -24,6 +24,7 @@ from blackopt.ledger.connection import (
     resolve,
     set_journal_mode,
 )
+from blackopt.ledger.driver import Driver
 from blackopt.ledger.faults import damaged, explained
 from blackopt.ledger.lock import DriverLock
 from blackopt.ledger.rows import (
@@ -49,7 +50,6 @@ from blackopt.ledger.rows import (
     WindowRow,
 )
 from blackopt.ledger.sqlite import sqlite3
-from blackopt.ledger.transactions import Driver
 from blackopt.ledger.verify import verify_all, verify_file, verify_tail
 from blackopt.types import Role
 

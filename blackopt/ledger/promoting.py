@@ -14,7 +14,7 @@ from blackopt.types import Vector
 
 if TYPE_CHECKING:
     from blackopt.ledger.ledger import Ledger
-    from blackopt.ledger.transactions import Transaction
+    from blackopt.ledger.transaction import Transaction
 
 _START = (
     "INSERT INTO promotion(number, plan, first_trial, body, body_sha, started_us) VALUES(?, ?, ?, ?, ?, ?)"

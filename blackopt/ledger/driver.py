@@ -11,7 +11,6 @@ leases, polls, snapshots, sessions, keys or identifiers of the file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from blackopt.errors import Fenced, LedgerError, UsageError
 from blackopt.ledger import chain
 from blackopt.ledger.batches import collector_paused
-from blackopt.ledger.canonical import ask_line, canonical_json, members, order_key, sha256, vector_bodies
+from blackopt.ledger.canonical import ask_line, members, order_key, sha256, vector_bodies
 from blackopt.ledger.faults import explained
 from blackopt.ledger.lock import DriverLock
 from blackopt.ledger.promoting import PromotionWriter
@@ -41,6 +40,7 @@ from blackopt.ledger.rows import (
 )
 from blackopt.ledger.sqlite import sqlite3
 from blackopt.ledger.telling import SOURCE, TellWriter
+from blackopt.ledger.transaction import Transaction
 from blackopt.types import Reading
 
 if TYPE_CHECKING:
@@ -67,62 +67,6 @@ _ATTEMPT = (
     "INSERT INTO push_attempt(trial, kind, n, at_us, outcome, detail)"
     " SELECT trial, kind, attempts, ?, ?, ? FROM push WHERE trial = ? AND kind = ?"
 )
-
-
-class Transaction:
-    """What a method may do between BEGIN IMMEDIATE and COMMIT."""
-
-    def __init__(self, conn: sqlite3.Connection, epoch: int, head: tuple[int, str]) -> None:
-        self.conn, self._epoch, self._head = conn, epoch, head
-
-    def event(self, kind: str, data: Mapping[str, object], *, at_us: int) -> None:
-        """Append an event."""
-        text = canonical_json(data)
-        self._head = chain.append(self.conn, self._head, kind, text, at_us=at_us, epoch=self._epoch)
-
-    def states(self, numbers: Sequence[int]) -> dict[int, str]:
-        """The states of some trials."""
-        sql = "SELECT number, state FROM trial WHERE number IN (SELECT value FROM json_each(?))"
-        return dict(self.conn.execute(sql, (json.dumps(numbers),)).fetchall())
-
-    def require(self, numbers: Sequence[int], sources: Sequence[TrialState]) -> None:
-        """Refuse a step of trials that are not all in one of the ``sources``.
-
-        Raises:
-            UsageError: no trials, or one twice.
-            LedgerError: a trial is unknown or in another state.
-        """
-        if not numbers or len(set(numbers)) != len(numbers):
-            raise UsageError(f"trials: expected different trials, at least one, got {list(numbers)!r}")
-        states = self.states(numbers)
-        for number in numbers:
-            if states.get(number) not in sources:
-                raise misplaced(number, states.get(number), sources)
-
-    def move(
-        self, numbers: Sequence[int], to: TrialState, *, sources: Sequence[TrialState], cause: str = ""
-    ) -> None:
-        """Change the state of trials that are in one of the ``sources``.
-
-        Raises:
-            UsageError: no trials, or one twice.
-            LedgerError: a trial is unknown or in another state; nothing is changed.
-        """
-        self.require(numbers, sources)
-        sql = "UPDATE trial SET state = ?, cause = CASE ? WHEN '' THEN cause ELSE ? END WHERE number = ?"
-        self.conn.executemany(sql, [(to.value, cause, cause, number) for number in numbers])
-
-
-def misplaced(number: int, state: str | None, expected: Sequence[TrialState]) -> LedgerError:
-    """A step that the trial's life does not have."""
-    wanted = " or ".join(expected)
-    return LedgerError(
-        f"Trial {number} is {state or 'unknown'}, this step needs {wanted}",
-        where=f"trial {number}",
-        why="the step was taken twice, out of order, or by two drivers",
-        safe="nothing was changed",
-        next_step=f"`blackopt status` shows what trial {number} went through",
-    )
 
 
 class Driver(PromotionWriter):
