@@ -316,11 +316,15 @@ class Regression:
     @cached_property
     def theta(self) -> Vector:
         """(p,) posterior mean of the coefficients."""
+        return self.coefficients(self.y)
+
+    def coefficients(self, y: Matrix) -> Matrix:
+        """(p,) or (p, k) posterior mean of the coefficients, had the target been y, (N,) or (N, k)."""
         phi = self.phi
         if self.dual:
-            mean: Vector = self.d * (phi.T @ np.linalg.solve(self.system, self.y))
+            mean: Matrix = (self.d * (phi.T @ np.linalg.solve(self.system, y)).T).T
         else:
-            mean = np.array(np.linalg.solve(self.system, phi.T @ (self.y / self.v)), dtype=np.float64)
+            mean = np.array(np.linalg.solve(self.system, phi.T @ (y.T / self.v).T), dtype=np.float64)
         return mean
 
     @cached_property
@@ -338,7 +342,7 @@ class Regression:
         hessian += hessian.T + np.diag(theta[n + 2 : 2 * n + 2] + theta[n + 1] / math.sqrt(n))
         return theta[1 : n + 1].copy(), 2 * hessian
 
-    def _features(self, z: Matrix) -> Matrix:
+    def at(self, z: Matrix) -> Matrix:
         """(k, 1 + n + 1 + n(n+1)/2) features of points that do not age, under the envelope."""
         found = features(z)
         found[:, 1:] *= envelope(z, self.hyper)[:, None]
@@ -346,7 +350,7 @@ class Regression:
 
     def deviations(self, z: Matrix, other: Vector) -> Vector:
         """(k,) posterior standard deviations of the loss at k points less that at another, now."""
-        delta = self._features(z) - self._features(other[None, :])
+        delta = self.at(z) - self.at(other[None, :])
         width = delta.shape[1]  # what ages is zero now
         if self.dual:
             across = (self.phi[:, :width] * self.d[:width]) @ delta.T

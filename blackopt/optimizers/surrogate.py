@@ -37,7 +37,7 @@ from pydantic import Field
 
 from blackopt import noise
 from blackopt.blocks import ChoiceBlock, IntBlock, SimplexBlock
-from blackopt.optimizers import tails, trust
+from blackopt.optimizers import discrepancy, tails, trust
 from blackopt.optimizers.base import BaseOptimizer, Result, dump_results, load_results, stack
 from blackopt.optimizers.evidence import tuned
 from blackopt.optimizers.gaussian import limited
@@ -61,6 +61,7 @@ _HONEST = (
     2.0  # times the posterior standard deviation: centre, axes and priors were chosen by the same results
 )
 _ROUGH = 0.25  # of an improvement, by which it is wrong because losses are no quadratics
+_UNSEEN = 1 / 3  # of improvement and depth, by which a quadratic is wrong where nothing was measured
 _SLOWEST, _FASTEST = 0.75, 1.35  # factors of the spread at one fit
 _CLOSER = 0.5  # the same where the model does not hold at all
 _WIDEST = 3.0  # times the first spread, as far as that reaches
@@ -103,7 +104,7 @@ class Fitted:
         noise: standard deviation of the noise; 0 before the first fit.
         fits: made so far.
         odds: log odds of the last one that losses depend on the candidate at all.
-        gain: by how much the loss of ``best`` is thought to be below the start's, >= 0.
+        gain: by how much the loss of ``best`` is thought to be below the start's; 0 where it is the start.
         doubt: its standard error.
     """
 
@@ -131,7 +132,7 @@ class Surrogate(BaseOptimizer):
     """``use: surrogate``. Its version counts the fits."""
 
     Options: ClassVar[type[OptimizerOptions]] = SurrogateOptions
-    version: ClassVar[str] = "surrogate/3"
+    version: ClassVar[str] = "surrogate/4"
     group: int = 2
 
     def __init__(self, space: Space, start: Vector, options: OptimizerOptions) -> None:
@@ -261,8 +262,7 @@ class Surrogate(BaseOptimizer):
         if (floored := likely.floored(n, _FLOORS)) != likely:
             regression = Regression(regression.data, floored, regression.gram)
         gradient, hessian = self._quadratic(regression)
-        ahead, best, gain, doubt = self._ahead_and_best(regression, gradient, hessian, shown=shown)
-        gain, doubt = unit * gain, unit * doubt
+        ahead, best = self._ahead_and_best(regression, gradient, hessian, shown=shown)
         s = math.sqrt(regression.s2)
         values, axes = np.linalg.eigh(hessian)
         seen = float(envelope(np.ones((1, n)), likely)[0])
@@ -270,8 +270,11 @@ class Surrogate(BaseOptimizer):
         alike = expected + seen * float(np.linalg.norm(gradient)) / s < _FLAT
         hyper = replace(likely, anchor=likely.anchor - math.log(s))
         dip = _dip(regression)
-        if dip > _DIP:
-            ahead, best, gain, doubt = now.centre, now.best, now.gain, now.doubt
+        if dip > _DIP:  # this fit knows nothing of the middle: what the last one said of it stands
+            ahead, best, worth = now.centre, now.best, (now.gain, now.doubt)
+        else:
+            gain, doubt = self._worth(regression, gradient, hessian, best, depth=s * expected)
+            worth = unit * gain, unit * doubt
         if dip > _DIP and _tried(regression.data):
             scale = now.narrowed(_CLOSER, space).scale
             hyper = replace(hyper.rescaled(_CLOSER), misfit=hyper.misfit)  # what lies far out does not fit
@@ -279,7 +282,7 @@ class Surrogate(BaseOptimizer):
             rounder = trust.rounder(axes, values)
             scale = self._spread(regression, expected, rounder, alike=alike, shown=shown)
             hyper = hyper.rescaled(_volume(scale) / _volume(now.scale))
-        self._now = Fitted(ahead, scale, best, hyper, unit * s, now.fits + 1, odds, gain, doubt)
+        self._now = Fitted(ahead, scale, best, hyper, unit * s, now.fits + 1, odds, *worth)
 
     def _odds(self, regression: Regression) -> float:
         """Log odds that losses depend on the candidate at all; an infeasible one shows it for sure."""
@@ -296,16 +299,13 @@ class Surrogate(BaseOptimizer):
 
     def _ahead_and_best(
         self, regression: Regression, gradient: Vector, hessian: Matrix, *, shown: bool
-    ) -> tuple[Vector, Vector, float, float]:
-        """(n,) the next centre, (n,) the recommendation, by how much that is better than the start, and the
-        standard deviation of this; the start, where nothing is surely better."""
+    ) -> tuple[Vector, Vector]:
+        """(n,) the next centre, and (n,) the recommendation; the start, where nothing is surely better."""
         now, n, space = self._now, self.space.size, self.space
         box = space.lower - now.centre, space.upper - now.centre
         z = trust.steps(gradient, hessian, now.scale, *box, math.sqrt(n) * np.array(trust.RADII))
-        home = np.array(np.linalg.solve(now.scale, self._start - now.centre), dtype=np.float64)
-        every = np.vstack([z, home])
-        means = every @ gradient + 0.5 * ((every @ hessian) * every).sum(axis=1)
-        means *= envelope(every, regression.hyper)
+        home = self._whitened(self._start)
+        means = _losses(np.vstack([z, home]), regression, gradient, hessian)
         lowest = int(np.argmin(means[:-1]))
         cautious = means[:-1] + _CAUTION * regression.deviations(z, np.zeros(n))
         ahead, best = z[int(np.argmin(cautious))], z[lowest]
@@ -315,8 +315,30 @@ class Surrogate(BaseOptimizer):
         centre = space.clip(now.centre + now.scale @ ahead) if away else self._start
         doubt = math.hypot(_HONEST * doubt, _ROUGH * gain)
         if not 0 < _SURE * doubt <= gain or not shown:
-            return centre, self._start, 0.0, 0.0
-        return centre, space.clip(now.centre + now.scale @ best), gain, doubt
+            return centre, self._start
+        return centre, space.clip(now.centre + now.scale @ best)
+
+    def _worth(
+        self, regression: Regression, gradient: Vector, hessian: Matrix, best: Vector, *, depth: float
+    ) -> tuple[float, float]:
+        """By how much ``best`` is better than the start, and the standard error of that, in units of the
+        regression's losses; ``depth`` is how far below an ordinary candidate the centre is thought to be.
+
+        The rule of what is recommended takes the quadratic at its word; this asks the results close by, too.
+        """
+        if np.array_equal(best, self._start):
+            return 0.0, 0.0
+        home, there = self._whitened(self._start), self._whitened(best)
+        losses = _losses(np.array([home, there]), regression, gradient, hessian)
+        gain, doubt = float(losses[0] - losses[1]), float(regression.deviations(home[None, :], there)[0])
+        rough = _UNSEEN * math.hypot(gain, depth)
+        gain, beside = discrepancy.corrected(regression, home, there, gain, rough)
+        return gain, math.hypot(_HONEST * doubt, beside)
+
+    def _whitened(self, x: Vector) -> Vector:
+        """(n,) the point in coordinates whose unit is a standard deviation of the search."""
+        now = self._now
+        return np.array(np.linalg.solve(now.scale, x - now.centre), dtype=np.float64)
 
     def _spread(
         self, regression: Regression, expected: float, rounder: Matrix, *, alike: bool, shown: bool
@@ -341,9 +363,12 @@ class Surrogate(BaseOptimizer):
         return self._now.best.copy()
 
     def belief(self) -> Belief:
-        """Of the recommendation, by the posterior of the last fit: its standard deviation doubled, and a
-        quarter of the improvement added to it as the error of the model (`benchmarks/noise.py` counts how
-        often that holds)."""
+        """Of the recommendation, by the posterior of the last fit: its standard deviation doubled, and what
+        results close to the start and to the recommendation say that the quadratic does not
+        (:mod:`blackopt.optimizers.discrepancy`; `benchmarks/noise.py` counts how often that holds).
+
+        The improvement may be negative: the rule of what is recommended asks the quadratic alone.
+        """
         now = self._now
         probability = 0.5 * math.erfc(-now.gain / (math.sqrt(2) * now.doubt)) if now.doubt > 0 else 1.0
         return Belief(Estimate(now.gain, now.doubt, len(self._told)), probability)
@@ -386,6 +411,13 @@ class Surrogate(BaseOptimizer):
 def _volume(scale: Matrix) -> float:
     """|det A|^(1/n): the standard deviation of an equally large sphere."""
     return math.exp(float(np.linalg.slogdet(scale)[1]) / len(scale))
+
+
+def _losses(z: Matrix, regression: Regression, gradient: Vector, hessian: Matrix) -> Vector:
+    """(k,) what the quadratic says of k whitened points, less that of the centre."""
+    means: Vector = z @ gradient + 0.5 * ((z @ hessian) * z).sum(axis=1)
+    means *= envelope(z, regression.hyper)
+    return means
 
 
 def _relative_variances(told: list[Result]) -> Vector:
