@@ -366,13 +366,22 @@ def keep(path: Path, rows: list[Row], differences: list[Difference], instances: 
     data = {"functions": [asdict(row) for row in rows]}
     write(
         path,
-        "Quality without noise: BBOB",
+        title(rows),
         [measured, paired],
         seeds=f"instances {instances[0]} to {instances[-1]}",
         lost=lost,
         data=data,
         libraries=(*LIBRARIES, "coco-experiment"),
     )
+
+
+def title(rows: list[Row]) -> str:
+    """What was measured, as a heading."""
+    dimensions, factors = (
+        " and ".join(f"{k:,}" for k in sorted(each))
+        for each in ({row.dimension for row in rows}, {row.factor for row in rows})
+    )
+    return f"Quality without noise: BBOB, {dimensions} dimensions, {factors} evaluations for each"
 
 
 def below(rows: list[Row]) -> list[str]:

@@ -312,8 +312,9 @@ class Belief:
     """What an optimizer thinks its recommendation is worth.
 
     Attributes:
-        improvement: by how much its loss is below that of the start, in units of the loss; 0, with a standard
-            error of 0, where the start itself is recommended. ``n`` is the number of results behind it.
+        improvement: by how much its loss is below that of the start, in units of the loss; negative where
+            what recommends it and what judges it differ; 0, with a standard error of 0, where the start
+            itself is recommended. ``n`` is the number of results behind it.
         probability: that the recommendation is no worse than the start.
     """
 

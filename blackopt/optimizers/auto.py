@@ -142,7 +142,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "relay",
         lambda t: t.noise == "none" and t.n <= 100 and t.integers == 0,
-        "without noise, one regression over the first results finds the valley, and CMA-ES goes on from there",
+        "without noise, a regression over the first results finds the valley, and CMA-ES goes on from there",
         measured="benchmarks/bbob.py",
     ),
     Rule(

@@ -36,8 +36,8 @@ def _believed(found: Results) -> list[str]:
     if not improvement.se:
         return ["by the optimizer's model nothing is shown to be better than the start, which is recommended"]
     low, high = (_level(found, limit) for limit in interval(improvement))
-    better = f"by the optimizer's model better than the start by {_level(found, improvement.value)}"
-    return [f"{better}, 95 % CI {low} to {high}"]
+    better = "better than the start by" if improvement.value > 0 else "no better than the start: by"
+    return [f"by the optimizer's model {better} {_level(found, improvement.value)}, 95 % CI {low} to {high}"]
 
 
 def _advice(found: Results) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from blackopt import Campaign, Optimizer
 from blackopt.runner.wording import headline
+from blackopt.types import Belief, Estimate
 
 SPACE = {"x": {"float": [-5, 5], "start": 3.0}, "y": {"float": [-5, 5]}}
 
@@ -44,6 +46,14 @@ def test_results_of_evaluations_say_it_in_a_line(goal: str) -> None:
     words = headline(campaign.run())
     assert "by the optimizer's model better than the start by 9" in words
     assert words.endswith("measure it before you trust it")
+
+
+def test_what_is_thought_to_be_no_better_is_said_to_be() -> None:
+    campaign = Campaign(
+        name="bowl", evaluate=bowl, space=SPACE, minimize="cost", trials=30, optimizer={"use": "surrogate"}
+    )
+    doubted = replace(campaign.run(), believed=Belief(Estimate(-0.5, 0.25, 30), 0.02))
+    assert "by the optimizer's model no better than the start: by -0.5, 95 % CI -0.98" in headline(doubted)
 
 
 def test_where_nothing_is_shown_the_start_is_recommended_and_said_to_be() -> None:
