@@ -357,19 +357,13 @@ def keep(path: Path, rows: list[Row], differences: list[Difference], instances: 
         rows=[[f"{d.factor} d", d.ours, d.theirs, d.mean, d.se] for d in differences],
         note=NOTE,
     )
-    lost = [
-        f"`{d.ours}` is below {d.theirs} by {-d.mean:.3f} at {d.factor} d evaluations."
-        for d in differences
-        if d.mean < 0
-    ]
-    lost += below(rows)
     data = {"functions": [asdict(row) for row in rows]}
     write(
         path,
         title(rows),
         [measured, paired],
         seeds=f"instances {instances[0]} to {instances[-1]}",
-        lost=lost,
+        lost=lost(rows, differences),
         data=data,
         libraries=(*LIBRARIES, "coco-experiment"),
     )
@@ -378,10 +372,36 @@ def keep(path: Path, rows: list[Row], differences: list[Difference], instances: 
 def title(rows: list[Row]) -> str:
     """What was measured, as a heading."""
     dimensions, factors = (
-        " and ".join(f"{k:,}" for k in sorted(each))
+        ", ".join(f"{k:,}" for k in sorted(each))
         for each in ({row.dimension for row in rows}, {row.factor for row in rows})
     )
     return f"Quality without noise: BBOB, {dimensions} dimensions, {factors} evaluations for each"
+
+
+def lost(rows: list[Row], differences: list[Difference]) -> list[str]:
+    """Whoever of ours is below a peer: over all, dimension by dimension, and group by group."""
+    over_all = [
+        f"`{d.ours}` is below {d.theirs} by {-d.mean:.3f} at {d.factor} d evaluations."
+        for d in differences
+        if d.mean < 0
+    ]
+    return over_all + below(rows) + behind(rows)
+
+
+def behind(rows: list[Row]) -> list[str]:
+    """Groups of functions in which ``auto`` is below the peer that is best there, dimension by dimension."""
+    found = []
+    for mine in (row for row in rows if row.name == "auto"):
+        peers = [
+            row
+            for row in rows
+            if row.name in PEERS and (row.dimension, row.factor) == (mine.dimension, mine.factor)
+        ]
+        for group, score in mine.groups.items():
+            best, name = max(((row.groups[group], row.name) for row in peers), default=(score, ""))
+            if best > score:
+                found.append(f"{group} in {mine.dimension} dimensions ({name}, {best - score:.3f})")
+    return [f"`auto` is below the best peer on some groups: {'; '.join(found)}."] if found else []
 
 
 def below(rows: list[Row]) -> list[str]:
