@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.bbob import TARGETS, Difference, Function, Job, Run, by_instance, difference, table
+from benchmarks.bbob import TARGETS, Difference, Function, Job, Run, by_instance, difference, lost, table
 from benchmarks.noise_peers import Spent
 
 
@@ -16,11 +16,11 @@ def run_of(function: int = 1, dimension: int = 3, instance: int = 1, budget: int
 
 
 def test_the_optimum_at_once_scores_one_and_nothing_scores_zero() -> None:
-    found, lost = run_of(), run_of()
+    found, nothing = run_of(), run_of()
     best = (np.asarray(found.problem._function.best_parameter()) + 5) / 10
     assert found.measure(best) == (found.problem.optimal, None)
     assert found.score() == 1.0
-    assert lost.score() == 0.0
+    assert nothing.score() == 0.0
 
 
 def test_a_target_counts_by_the_logarithm_of_the_evaluation_that_reached_it() -> None:
@@ -72,6 +72,23 @@ def test_differences_compare_only_what_both_ran() -> None:
     rows = {row.name: row for row in table(found)}
     assert rows["cma-es"].score == pytest.approx(1.6 / 3)
     assert rows["cma-es"].groups == {"separable": pytest.approx(1.6 / 3)}
+
+
+def test_what_lost_is_said_by_dimension_and_by_group() -> None:
+    separable, moderate = 1, 7
+    scores = {
+        ("auto", separable): 0.5,
+        ("cma", separable): 0.4,
+        ("auto", moderate): 0.1,
+        ("cma", moderate): 0.3,
+    }
+    rows = table({Job(name, function, 2, 100, 1): score for (name, function), score in scores.items()})
+    assert lost(rows, [Difference("auto", "cma", 100, -0.05, None)]) == [
+        "`auto` is below cma by 0.050 at 100 d evaluations.",
+        "`auto` is below cma by 0.050 in 2 dimensions at 100 d evaluations.",
+        "`auto` is below the best peer on some groups: moderate in 2 dimensions (cma, 0.200).",
+    ]
+    assert not lost([row for row in rows if row.name == "auto"], [])
 
 
 @pytest.mark.parametrize(
