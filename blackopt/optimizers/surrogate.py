@@ -331,9 +331,9 @@ class Surrogate(BaseOptimizer):
         home, there = self._whitened(self._start), self._whitened(best)
         losses = _losses(np.array([home, there]), regression, gradient, hessian)
         gain, doubt = float(losses[0] - losses[1]), float(regression.deviations(home[None, :], there)[0])
-        rough = _UNSEEN * math.hypot(gain, depth)
-        gain, beside = discrepancy.corrected(regression, home, there, gain, rough)
-        return gain, math.hypot(_HONEST * doubt, beside)
+        unseen = _UNSEEN * math.hypot(gain, depth)
+        corrected, beside = discrepancy.corrected(regression, home, there, gain, unseen)
+        return corrected, math.hypot(_HONEST * doubt, _ROUGH * gain, beside)
 
     def _whitened(self, x: Vector) -> Vector:
         """(n,) the point in coordinates whose unit is a standard deviation of the search."""
@@ -363,9 +363,10 @@ class Surrogate(BaseOptimizer):
         return self._now.best.copy()
 
     def belief(self) -> Belief:
-        """Of the recommendation, by the posterior of the last fit: its standard deviation doubled, and what
-        results close to the start and to the recommendation say that the quadratic does not
-        (:mod:`blackopt.optimizers.discrepancy`; `benchmarks/noise.py` counts how often that holds).
+        """Of the recommendation, by the posterior of the last fit: its standard deviation doubled, a quarter
+        of the improvement for losses that are no quadratics, and what results close to the start and to the
+        recommendation say that the quadratic does not (:mod:`blackopt.optimizers.discrepancy`).
+        `benchmarks/noise.py` counts how often that holds.
 
         The improvement may be negative: the rule of what is recommended asks the quadratic alone.
         """
