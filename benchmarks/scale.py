@@ -60,7 +60,15 @@ QUICK = (100_000, 1_000_000)
 WARMING = 3  # generations: the second and third still compile something in evosax
 POPULATIONS = (16, 64, 256)
 OURS = ("openai-es", "openai-es signs", "ars", "pgpe", "snes", "deep-ga")
-PEERS = ("evosax Open_ES", "evosax PGPE", "evosax SNES", "evotorch PGPE", "evotorch SNES")
+SAME = {
+    "evosax Open_ES": "openai-es",
+    "evosax PGPE": "pgpe",
+    "evosax SNES": "snes",
+    "evotorch PGPE": "pgpe",
+    "evotorch SNES": "snes",
+}
+"""Which of ours is the same algorithm as a peer."""
+PEERS = tuple(SAME)
 SUMS = {"pgpe": 1.0, "snes": 2.0, "ars": 0.5, "openai-es": 0.5, "openai-es signs": 0.5}
 """Directions that are summed in a generation, by population: twins are one, squares are another sum."""
 LIMITS = ("copy", "normal", "memory", "cache")
@@ -382,7 +390,7 @@ def main() -> int:
     print(f"\n{'on one core':>14}{'directions':>12}" + "".join(f"{name + ' s':>10}" for name in LIMITS))
     for size, directions, *seconds in machine:
         print(f"{size:>14}{directions:>12}" + "".join(f"{value:>10.3g}" for value in seconds))
-    missed, heavy = slower(rows), heavier(rows)
+    missed, heavy = [*slower(rows), *overtaken(rows)], heavier(rows)
     if options.json is not None:
         save(options.json, options.seeds, rows, machine, [*missed, *heavy])
     print("", *missed, *heavy, sep="\n")
@@ -424,6 +432,30 @@ def slower(rows: list[Row]) -> list[str]:
     what = f"`openai-es` misses {GOAL} times the bandwidth of one core, twins counted once"
     why = "The fewer directions there are, the more the new centre's own passes and Python weigh."
     return [f"{what}: {', '.join(missed)}. {why}"]
+
+
+def overtaken(rows: list[Row]) -> list[str]:
+    """Where a peer's generation takes less time than that of the same algorithm here."""
+    took = {
+        (r.what, r.parameters, r.population): r.ask_s + r.tell_s
+        for r in rows
+        if r.ask_s is not None and r.tell_s is not None
+    }
+    found = []
+    for peer, mine in SAME.items():
+        slow = [
+            (took[mine, n, population] / seconds, n, population)
+            for (what, n, population), seconds in took.items()
+            if what == peer and (mine, n, population) in took and seconds < took[mine, n, population]
+        ]
+        if slow:
+            ratio, n, population = max(slow)
+            largest = max(n for _, n, _ in slow)
+            found.append(
+                f"`{mine}` takes longer than {peer} up to {largest:,} numbers: {ratio:.1f} times as long at "
+                f"{n:,} and a population of {population}."
+            )
+    return found
 
 
 def heavier(rows: list[Row]) -> list[str]:
