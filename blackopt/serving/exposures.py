@@ -19,6 +19,7 @@ import os
 import queue
 import re
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -261,8 +262,7 @@ class FileLog(ExposureLog):
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             try:
                 written = os.write(descriptor, text)
-                start = os.lseek(descriptor, 0, os.SEEK_CUR) - written
-                behind = os.pread(descriptor, 1, start - 1) if start else b"\n"
+                behind = _behind(descriptor, written)
             finally:
                 os.close(descriptor)
             if written < len(text):
@@ -272,6 +272,15 @@ class FileLog(ExposureLog):
             begin = b""
 
         return write
+
+
+def _behind(descriptor: int, written: int) -> bytes:
+    """The byte behind which a descriptor has just written so many; a new line where there is none, or no way
+    to tell, as in a pipe."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return b"\n"
+    start = os.lseek(descriptor, 0, os.SEEK_CUR) - written
+    return os.pread(descriptor, 1, start - 1) if start else b"\n"
 
 
 class SqliteLog(ExposureLog):

@@ -213,6 +213,26 @@ def test_logs_need_a_place_and_a_size(tmp_path: Path) -> None:
         SqliteLog(tmp_path / "log", table="a; DROP")
 
 
+def test_a_pipe_gets_every_line_once(tmp_path: Path) -> None:
+    path, texts = tmp_path / "pipe", list[str]()
+    os.mkfifo(path)
+
+    def read() -> None:
+        with path.open() as pipe:
+            texts.extend(pipe)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    log = FileLog(path)
+    with path.open("w"):  # as long as somebody writes, the reader goes on
+        for number in range(50):
+            log.put(line(log, str(number)))
+        log.flush()
+    log.close()
+    reader.join(60)
+    assert [json.loads(text)["unit"] for text in texts] == [str(number) for number in range(50)]
+
+
 def test_a_file_may_be_renamed_under_the_log(tmp_path: Path) -> None:
     log = FileLog(tmp_path / "log")
     for name in ("first", "second"):
